@@ -1,0 +1,81 @@
+//! What an image says of how to run it: the part of its config blob that a container is made from.
+//!
+//! Field names and defaults are those of the OCI image spec's `config` object, which are Docker's.
+//! Values are kept as written: what `User` or `WorkingDir` mean is decided in the guest, against
+//! the image's own files (threats.md row 12).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// How an image wants to be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageConfig {
+    /// `name`, `uid`, `name:group` or `uid:gid`; empty for root.
+    #[serde(deserialize_with = "null_is_default")]
+    pub user: String,
+    /// `NAME=value` each.
+    #[serde(deserialize_with = "null_is_default")]
+    pub env: Vec<String>,
+    /// Prefixed to the command.
+    #[serde(deserialize_with = "null_is_default")]
+    pub entrypoint: Vec<String>,
+    /// The command, or the entrypoint's arguments.
+    #[serde(deserialize_with = "null_is_default")]
+    pub cmd: Vec<String>,
+    /// Working directory; empty for `/`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub working_dir: String,
+    /// `port/protocol` each.
+    #[serde(deserialize_with = "null_is_default")]
+    pub exposed_ports: BTreeMap<String, Empty>,
+    /// Paths that are volumes.
+    #[serde(deserialize_with = "null_is_default")]
+    pub volumes: BTreeMap<String, Empty>,
+    /// Free-form labels.
+    #[serde(deserialize_with = "null_is_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Signal that asks the command to stop: a name or number; empty for SIGTERM.
+    #[serde(deserialize_with = "null_is_default")]
+    pub stop_signal: String,
+}
+
+/// The `{}` that JSON sets have for values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// Docker writes `null` where it has nothing.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nulls_and_unknown_fields_of_docker_are_understood() {
+        let text = r#"{"Hostname":"","User":"a:b","Env":null,"Cmd":["sh"],"Entrypoint":null,
+            "ExposedPorts":{"80/tcp":{}},"Volumes":null,"Labels":{"a":"b"},"OnBuild":null}"#;
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config.user, "a:b");
+        assert_eq!(config.cmd, ["sh"]);
+        assert!(config.env.is_empty() && config.exposed_ports.contains_key("80/tcp"));
+    }
+
+    #[test]
+    fn row12_a_huge_user_or_environment_is_kept_as_text() {
+        let user = "4294967296:18446744073709551616";
+        let env = "A=".to_owned() + &"x".repeat(1 << 20);
+        let text = serde_json::json!({ "User": user, "Env": [env], "WorkingDir": "/link/../.." });
+        let config: ImageConfig = serde_json::from_value(text).unwrap();
+        assert_eq!(config.user, user);
+        assert_eq!(config.env, [env]);
+        assert_eq!(config.working_dir, "/link/../..");
+    }
+}

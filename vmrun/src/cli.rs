@@ -1,0 +1,381 @@
+//! The command line. `vmrun [OPTIONS] IMAGE …` is `vmrun run [OPTIONS] IMAGE …`.
+
+mod images;
+mod registry;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use images::*;
+pub use registry::*;
+
+use crate::{container::ContainerName, disk::DiskSize, size::ByteSize};
+
+/// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
+/// looked for as images nor guessed at.
+const NOT_YET: &[&str] = &[
+    "attach", "build", "commit", "cp", "create", "diff", "events", "exec", "export", "info",
+    "logs", "network", "pause", "port", "rename", "restart", "search", "stats", "top", "unpause",
+    "update", "volume", "wait",
+];
+
+/// Commands that vmrun starts itself with.
+const INTERNAL: &[&str] = &["monitor", "vmm"];
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmrun",
+    version,
+    about = "Runs a container image in a microVM of its own, without root and without a daemon",
+    override_usage = "vmrun [OPTIONS] IMAGE [COMMAND] [ARG...]\n       vmrun COMMAND",
+    after_help = "Examples:\n  \
+        vmrun load -i debian.tar        put an image archive into the store\n  \
+        vmrun -it debian bash           run a shell in it\n  \
+        vmrun --rm debian cat /etc/os-release\n\n\
+        Options of 'vmrun IMAGE' are those of 'vmrun run'; see 'vmrun run --help'.",
+    disable_help_subcommand = true,
+    subcommand_required = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Create and run a new container from an image
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  \
+        vmrun run -it --rm debian bash\n  \
+        vmrun run --name db -m 1g --cpus 2 postgres\n  \
+        echo hello | vmrun run -i --rm debian cat"
+    )]
+    Run(Box<RunArgs>),
+    /// Start one or more stopped containers
+    #[command(after_help = "Example:\n  vmrun start -a web")]
+    Start(StartArgs),
+    /// Stop one or more running containers
+    #[command(after_help = "Example:\n  vmrun stop -t 2 web")]
+    Stop(StopArgs),
+    /// Kill one or more running containers
+    #[command(after_help = "Example:\n  vmrun kill -s HUP web")]
+    Kill(KillArgs),
+    /// List containers
+    #[command(after_help = "Example:\n  vmrun ps -a")]
+    Ps(PsArgs),
+    /// Remove one or more containers
+    #[command(after_help = "Example:\n  vmrun rm -f web")]
+    Rm(RmArgs),
+    /// Load images from an archive: an OCI layout or archive, or what 'docker save' writes
+    #[command(
+        after_help = "Examples:\n  vmrun load -i debian.tar\n  docker save alpine | vmrun load"
+    )]
+    Load(LoadArgs),
+    /// List images
+    #[command(after_help = "Example:\n  vmrun images")]
+    Images(ImagesArgs),
+    /// Remove one or more images
+    #[command(after_help = "Example:\n  vmrun rmi debian:demo")]
+    Rmi(RmiArgs),
+    /// Pull an image from a registry
+    #[command(
+        after_help = "Examples:\n  vmrun pull debian\n  vmrun pull localhost:5000/me/tool:1\n\n\
+        Mirrors, private CAs and registries without TLS are named in\n\
+        ~/.config/vmrun/registries.toml:\n\n  \
+        [registry.\"images.lan:5000\"]\n  \
+        mirrors = [\"mirror.lan\"]\n  \
+        ca = \"/etc/ssl/lan-ca.pem\"   # or: plain-http = true"
+    )]
+    Pull(PullArgs),
+    /// Push an image to a registry
+    #[command(after_help = "Example:\n  vmrun push localhost:5000/me/tool:1")]
+    Push(PushArgs),
+    /// Log in to a registry
+    #[command(
+        after_help = "Example:\n  vmrun login -u me --password-stdin localhost:5000 < password"
+    )]
+    Login(LoginArgs),
+    /// Log out of a registry
+    #[command(after_help = "Example:\n  vmrun logout localhost:5000")]
+    Logout(LogoutArgs),
+    /// Give an image another name
+    #[command(after_help = "Example:\n  vmrun tag debian:demo mine:1")]
+    Tag(TagArgs),
+    /// Show how an image came to be
+    #[command(after_help = "Example:\n  vmrun history --no-trunc debian")]
+    History(HistoryArgs),
+    /// Show all that is known of containers and images
+    #[command(after_help = "Examples:\n  vmrun inspect web\n  \
+        vmrun inspect -f '{{.Config.Env}}' debian")]
+    Inspect(InspectArgs),
+    /// Write one or more images to an archive that 'docker load' reads too
+    #[command(after_help = "Example:\n  vmrun save -o images.tar debian alpine:3")]
+    Save(SaveArgs),
+    /// Make an image of a root file system in a tar archive
+    #[command(after_help = "Example:\n  vmrun import -c 'CMD [\"sh\"]' rootfs.tar mine:1")]
+    Import(ImportArgs),
+    /// Commands on images, as Docker groups them
+    #[command(subcommand)]
+    Image(ImageAction),
+    /// Commands on containers, as Docker groups them
+    #[command(subcommand)]
+    Container(ContainerAction),
+    /// Disk space, and whether the store is sound
+    #[command(subcommand)]
+    System(SystemAction),
+    #[command(skip)]
+    ImagePrune(ImagePruneArgs),
+    #[command(skip)]
+    ContainerPrune(PruneArgs),
+    /// Tell whether this host can run microVMs, and what to do where it cannot
+    #[command(after_help = "Example:\n  vmrun doctor")]
+    Doctor,
+    /// Show the version
+    Version,
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  vmrun completion bash > ~/.local/share/bash-completion/completions/vmrun"
+    )]
+    Completion { shell: Shell },
+    #[command(hide = true)]
+    Monitor { id: String },
+    #[command(hide = true)]
+    Vmm,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Remove the container when it exits
+    #[arg(long)]
+    pub rm: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set an environment variable; without a value, pass it on from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User name or uid, and group or gid: USER[:GROUP]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Program to run in place of the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<OsString>,
+    /// Name of the container
+    #[arg(long)]
+    pub name: Option<ContainerName>,
+    /// Host name inside the container [default: the short id]
+    #[arg(short = 'h', long)]
+    pub hostname: Option<String>,
+    /// Memory of the VM, used as it is touched, such as 512m or 2g
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Number of CPUs, rounded up to whole ones, 8 at most
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<f64>,
+    /// Size of the writable disk
+    #[arg(long, value_name = "SIZE", default_value = "10g")]
+    pub disk_size: DiskSize,
+    /// When to ask a registry for the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: PullPolicy,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Image, by name or id
+    pub image: String,
+    /// Command and its arguments, in place of the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Attach the container's output, pass signals on, and exit with its status
+    #[arg(short, long)]
+    pub attach: bool,
+    /// Attach standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Seconds to wait before the container is killed
+    #[arg(short, long, default_value_t = 10, value_name = "SECONDS")]
+    pub time: u64,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Signal to send
+    #[arg(short, long, default_value = "KILL")]
+    pub signal: String,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// All containers, not only the running ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only some: id=, name=, status=, exited=, ancestor=, before=, since=
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// The newest containers, as many as this, running or not
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub last: Option<usize>,
+    /// The newest container, running or not
+    #[arg(short, long)]
+    pub latest: bool,
+    /// Show what they take on disk
+    #[arg(short, long)]
+    pub size: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Kill a container that is running
+    #[arg(short, long)]
+    pub force: bool,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Archive or OCI layout folder to read; '-' or nothing for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl Action {
+    /// The same action by its short spelling: `image ls` is `images`.
+    pub fn ungrouped(self) -> Self {
+        match self {
+            Self::Image(action) => action.into(),
+            Self::Container(action) => action.into(),
+            other => other,
+        }
+    }
+}
+
+/// What the first word of a command line is, when it is not an option.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A command of vmrun's.
+    Command,
+    /// A command of Docker's that vmrun does not have.
+    NotYet,
+    /// Looks like a command with a typing error: what may have been meant.
+    Mistyped(String),
+    /// Anything else: an image.
+    Image,
+}
+
+/// Tells commands from images.
+pub fn classify(word: &str) -> Word {
+    if Cli::command().find_subcommand(word).is_some() || word == "help" {
+        return Word::Command;
+    }
+    if NOT_YET.contains(&word) {
+        return Word::NotYet;
+    }
+    let cli = Cli::command();
+    let known = cli.get_subcommands().filter(|command| !command.is_hide_set());
+    let mut candidates: Vec<&str> = known.map(|command| command.get_name()).collect();
+    candidates.extend(NOT_YET);
+    let near = candidates.into_iter().map(|name| (distance(word, name), name));
+    match near.min_by_key(|&(distance, _)| distance) {
+        // Two errors in a word of three letters leave nothing of it.
+        Some((1, name)) if word.len() > 1 => Word::Mistyped(name.to_owned()),
+        Some((2, name)) if word.len() > 4 => Word::Mistyped(name.to_owned()),
+        _ => Word::Image,
+    }
+}
+
+/// Optimal string alignment: insertions, deletions, replacements and swapped neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let cost = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + cost);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+/// Whether a word is one of the commands that vmrun starts itself with.
+pub fn is_internal(word: &str) -> bool {
+    INTERNAL.contains(&word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn typing_errors_are_told_from_images() {
+        for (word, expected) in [
+            ("run", Word::Command),
+            ("exec", Word::NotYet),
+            ("stpo", Word::Mistyped("stop".into())),
+            ("iamges", Word::Mistyped("images".into())),
+            ("strat", Word::Mistyped("start".into())),
+            ("psu", Word::Mistyped("ps".into())),
+            ("alpine", Word::Image),
+            ("debian", Word::Image),
+            ("busybox", Word::Image),
+            ("postgres", Word::Image),
+            ("python", Word::Image),
+            ("nginx", Word::Image),
+            ("redis", Word::Image),
+            ("library/stpo", Word::Image),
+        ] {
+            assert_eq!(classify(word), expected, "{word}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The words of commands on images and on what is stored, and Docker's grouped spellings.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Action, KillArgs, LoadArgs, PsArgs, PullArgs, PushArgs, RmArgs, RunArgs, StartArgs, StopArgs,
+};
+
+#[derive(Debug, Args)]
+pub struct ImagesArgs {
+    /// All images; here there are no others
+    #[arg(short, long)]
+    pub all: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show the manifests' digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Only some: dangling=, reference=, label=, before=, since=, until=
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Only of this name, which may have wildcards
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+}
+
+/// How a list is shown.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Go template for each line, 'table TEMPLATE', or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl OutputArgs {
+    pub fn format(&self) -> Option<&str> {
+        if self.json { Some("json") } else { self.format.as_deref() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RmiArgs {
+    /// Remove an image that has several names, or that a stopped container was made from
+    #[arg(short, long)]
+    pub force: bool,
+    /// Accepted as in Docker: there are no untagged parents here
+    #[arg(long)]
+    pub no_prune: bool,
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    pub source: String,
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
+    pub target: String,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Sizes and dates in words; '--human=false' for bytes and points in time
+    #[arg(
+        short = 'H', long, default_value_t = true, default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set
+    )]
+    pub human: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Go template for each line, 'table TEMPLATE', or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub format: Option<String>,
+    pub image: String,
+}
+
+/// What can be inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    Container,
+    Image,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// What the names stand for
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<Kind>,
+    #[command(flatten)]
+    pub of: InspectOf,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectOf {
+    /// Go template for each, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub format: Option<String>,
+    /// Show what containers take on disk
+    #[arg(short, long)]
+    pub size: bool,
+    #[arg(required = true, value_name = "NAME|ID")]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SaveArgs {
+    /// File to write, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Apply a Dockerfile instruction, such as 'CMD ["sh"]'
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// Say in the image's history what this is
+    #[arg(short, long)]
+    pub message: Option<String>,
+    /// Archive of a root file system; '-' for standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+    /// Name for the image
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImagePruneArgs {
+    /// All images that no container was made from, not only those without a name
+    #[arg(short, long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub prune: PruneArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Only some: until=, label=, label!=
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DfArgs {
+    /// Each image and container
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Go template for each line, 'table TEMPLATE', or 'json'
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "verbose")]
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Make anew what can be made anew, remove what is damaged beyond that
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// `vmrun image …`
+#[derive(Debug, Subcommand)]
+pub enum ImageAction {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
+    /// Remove one or more images
+    #[command(visible_alias = "remove")]
+    Rm(RmiArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Show how an image came to be
+    History(HistoryArgs),
+    /// Show all that is known of one or more images
+    Inspect(InspectOf),
+    /// Pull an image from a registry
+    Pull(PullArgs),
+    /// Push an image to a registry
+    Push(PushArgs),
+    /// Write one or more images to an archive
+    Save(SaveArgs),
+    /// Load images from an archive
+    Load(LoadArgs),
+    /// Make an image of a root file system in a tar archive
+    Import(ImportArgs),
+    /// Remove images that nothing uses
+    Prune(ImagePruneArgs),
+}
+
+/// `vmrun container …`
+#[derive(Debug, Subcommand)]
+pub enum ContainerAction {
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    /// Create and run a new container from an image
+    #[command(disable_help_flag = true)]
+    Run(Box<RunArgs>),
+    /// Start one or more stopped containers
+    Start(StartArgs),
+    /// Stop one or more running containers
+    Stop(StopArgs),
+    /// Kill one or more running containers
+    Kill(KillArgs),
+    /// Remove one or more containers
+    #[command(visible_alias = "remove")]
+    Rm(RmArgs),
+    /// Show all that is known of one or more containers
+    Inspect(InspectOf),
+    /// Remove all stopped containers
+    Prune(PruneArgs),
+}
+
+/// `vmrun system …`
+#[derive(Debug, Subcommand)]
+pub enum SystemAction {
+    /// Show what images and containers take on disk
+    Df(DfArgs),
+    /// Remove stopped containers, and images that nothing uses
+    Prune(ImagePruneArgs),
+    /// Verify all that is in the store
+    #[command(after_help = "Exit status 1 if something is damaged, or needs to be loaded again.")]
+    Check(CheckArgs),
+}
+
+impl From<ImageAction> for Action {
+    fn from(action: ImageAction) -> Self {
+        match action {
+            ImageAction::Ls(args) => Self::Images(args),
+            ImageAction::Rm(args) => Self::Rmi(args),
+            ImageAction::Tag(args) => Self::Tag(args),
+            ImageAction::History(args) => Self::History(args),
+            ImageAction::Inspect(of) => Self::Inspect(InspectArgs { kind: Some(Kind::Image), of }),
+            ImageAction::Pull(args) => Self::Pull(args),
+            ImageAction::Push(args) => Self::Push(args),
+            ImageAction::Save(args) => Self::Save(args),
+            ImageAction::Load(args) => Self::Load(args),
+            ImageAction::Import(args) => Self::Import(args),
+            ImageAction::Prune(args) => Self::ImagePrune(args),
+        }
+    }
+}
+
+impl From<ContainerAction> for Action {
+    fn from(action: ContainerAction) -> Self {
+        match action {
+            ContainerAction::Ls(args) => Self::Ps(args),
+            ContainerAction::Run(args) => Self::Run(args),
+            ContainerAction::Start(args) => Self::Start(args),
+            ContainerAction::Stop(args) => Self::Stop(args),
+            ContainerAction::Kill(args) => Self::Kill(args),
+            ContainerAction::Rm(args) => Self::Rm(args),
+            ContainerAction::Inspect(of) => {
+                Self::Inspect(InspectArgs { kind: Some(Kind::Container), of })
+            }
+            ContainerAction::Prune(args) => Self::ContainerPrune(args),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `vmrun images` and `vmrun tag`
+
+use anyhow::{Context, Result};
+use image_store::{ImageSummary, Reference};
+use serde_json::{Value, json};
+
+use super::{
+    Host,
+    filters::ImageFilter,
+    listing::{Listing, go_time, since},
+    print,
+};
+use crate::{
+    cli::{ImagesArgs, TagArgs},
+    size::ByteSize,
+};
+
+const FILTERS: &[&str] = &["dangling", "reference", "label", "before", "since", "until"];
+
+/// What stands for a name that is not there.
+pub const NONE: &str = "<none>";
+
+pub fn tag(args: &TagArgs) -> Result<()> {
+    let target: Reference = args.target.parse().with_context(|| {
+        format!("Error parsing reference: {:?} is not a valid repository/tag", args.target)
+    })?;
+    Ok(Host::open()?.images.tag(&args.source, &target)?)
+}
+
+pub fn images(args: &ImagesArgs) -> Result<()> {
+    let host = Host::open()?;
+    let wanted = args.reference.as_deref();
+    let filter = ImageFilter::parse(&host.images, &args.filter, FILTERS, wanted)?;
+    let mut rows = Vec::new();
+    for image in host.images.images()? {
+        if filter.fits(&image)? {
+            rows.extend(rows_of(&image, &filter).map(|name| row(&image, &name, args.no_trunc)));
+        }
+    }
+    if args.quiet && args.output.format().is_none() {
+        let id = |row: &Value| row["ID"].as_str().map(|id| format!("{id}\n"));
+        return print(&rows.iter().filter_map(id).collect::<String>());
+    }
+    let mut columns = vec![("REPOSITORY", "Repository"), ("TAG", "Tag")];
+    if args.digests {
+        columns.push(("DIGEST", "Digest"));
+    }
+    columns.extend([("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")]);
+    let hidden = &[("DIGEST", "Digest"), ("CREATED AT", "CreatedAt"), ("CONTAINERS", "Containers")];
+    print(&Listing { columns, hidden, rows }.show(args.output.format())?)
+}
+
+/// Repository, tag and digest of each line of an image.
+fn rows_of(
+    image: &ImageSummary,
+    filter: &ImageFilter<'_>,
+) -> impl Iterator<Item = [String; 3]> + use<> {
+    let in_repository = |name: &Reference| {
+        let of_it = image.digests.iter().find(|known| known.repository() == name.repository());
+        of_it.and_then(Reference::digest).unwrap_or(&image.digest).to_string()
+    };
+    let mut rows: Vec<[String; 3]> = Vec::new();
+    for name in image.names.iter().filter(|name| filter.fits_name(name)) {
+        let tag = name.tag().unwrap_or(NONE).to_owned();
+        rows.push([name.familiar_repository(), tag, in_repository(name)]);
+    }
+    for name in image.digests.iter().filter(|name| filter.fits_name(name)) {
+        if image.names.iter().all(|known| known.repository() != name.repository()) {
+            rows.push([name.familiar_repository(), NONE.to_owned(), in_repository(name)]);
+        }
+    }
+    if image.names.is_empty() && image.digests.is_empty() && !filter.wants_names() {
+        rows.push([NONE.to_owned(), NONE.to_owned(), image.digest.to_string()]);
+    }
+    rows.into_iter()
+}
+
+fn row(image: &ImageSummary, [repository, tag, digest]: &[String; 3], no_trunc: bool) -> Value {
+    let id = if no_trunc { image.id.to_string() } else { image.id.short() };
+    json!({
+        "Containers": "N/A",
+        "CreatedAt": image.created.map_or_else(|| "N/A".to_owned(), go_time),
+        "CreatedSince": since(image.created),
+        "Digest": digest,
+        "ID": id,
+        "Repository": repository,
+        "SharedSize": "N/A",
+        "Size": ByteSize(image.size).to_string(),
+        "Tag": tag,
+        "UniqueSize": "N/A",
+    })
+}

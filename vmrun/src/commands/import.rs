@@ -1,0 +1,57 @@
+//! `vmrun import`: an image of one layer, from the root file system in a tar archive.
+
+mod changes;
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use image_store::{Digest, ImageConfig, Reference};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Host, print};
+use crate::{cli::ImportArgs, error::failure};
+
+pub fn import(args: &ImportArgs) -> Result<()> {
+    let name = args.name.as_deref().map(|name| {
+        let parsed: Reference =
+            name.parse().with_context(|| format!("invalid reference {name:?}"))?;
+        if parsed.digest().is_some() {
+            return Err(failure(1, "cannot import digest reference"));
+        }
+        Ok(parsed.or_latest())
+    });
+    let name = name.transpose()?;
+    let mut config = ImageConfig::default();
+    changes::apply(&mut config, &args.change)?;
+    let host = Host::open()?;
+    let describe = |layer: &Digest| document(&config, args.message.as_deref(), layer);
+    let mut archive: Box<dyn Read> = if args.file == Path::new("-") {
+        if io::stdin().is_terminal() {
+            return Err(failure(1, "import reads an archive from stdin, which is a terminal"));
+        }
+        Box::new(io::stdin().lock())
+    } else {
+        let shown = args.file.display();
+        Box::new(File::open(&args.file).with_context(|| format!("cannot read {shown}"))?)
+    };
+    let id = host.images.import(&mut archive, &describe, name)?;
+    print(&format!("{id}\n"))
+}
+
+/// The image's config blob.
+fn document(config: &ImageConfig, message: Option<&str>, layer: &Digest) -> Value {
+    let now = Timestamp::now();
+    json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "created": now,
+        "config": config,
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+        "history": [{ "created": now, "comment": message.unwrap_or("Imported from -") }],
+    })
+}

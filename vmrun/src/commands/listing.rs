@@ -1,0 +1,132 @@
+//! Lists of things: as Docker's table, as JSON, or by a Go template of the user's.
+//!
+//! Each thing is a JSON object whose fields are those that a template may name; all of them are
+//! strings, as in Docker.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::table;
+use crate::template::Format;
+
+/// Stands before a template whose cells are to be lined up under headers.
+const TABLE: &str = "table";
+
+/// What a list shows.
+pub struct Listing {
+    /// Header and field of each column, where no template says otherwise.
+    pub columns: Vec<(&'static str, &'static str)>,
+    /// Header and field of those that only a template names.
+    pub hidden: &'static [(&'static str, &'static str)],
+    pub rows: Vec<Value>,
+}
+
+impl Listing {
+    /// Lays the list out by `--format`.
+    pub fn show(&self, format: Option<&str>) -> Result<String> {
+        match format.unwrap_or(TABLE) {
+            TABLE => {
+                let mut lines = vec![self.headers()];
+                lines.extend(self.rows.iter().map(|row| self.cells(row)));
+                Ok(table::layout(&lines))
+            }
+            "json" => Ok(self.rows.iter().map(|row| format!("{row}\n")).collect()),
+            template => match template.strip_prefix(TABLE) {
+                Some(template) if template.starts_with([' ', '\t', '\\']) => {
+                    self.columns_by(template)
+                }
+                _ => self.lines_by(template),
+            },
+        }
+    }
+
+    fn headers(&self) -> Vec<String> {
+        self.columns.iter().map(|(header, _)| (*header).to_owned()).collect()
+    }
+
+    fn cells(&self, row: &Value) -> Vec<String> {
+        let cell = |field: &str| row.get(field).and_then(Value::as_str).unwrap_or_default();
+        self.columns.iter().map(|(_, field)| cell(field).to_owned()).collect()
+    }
+
+    fn lines_by(&self, template: &str) -> Result<String> {
+        let format = Format::parse(&unescape(template))?;
+        let lines = self.rows.iter().map(|row| Ok(format.render(row)? + "\n"));
+        lines.collect()
+    }
+
+    /// A table whose cells are what tabs part; its headers come of the same template.
+    fn columns_by(&self, template: &str) -> Result<String> {
+        let format = Format::parse(unescape(template).trim_start())?;
+        let known = self.columns.iter().chain(self.hidden);
+        let headers =
+            known.map(|(header, field)| ((*field).to_owned(), (*header).into())).collect();
+        let mut lines = Vec::new();
+        for row in std::iter::once(&Value::Object(headers)).chain(&self.rows) {
+            let text = format.render(row)?;
+            let cells = |line: &str| line.split('\t').map(str::to_owned).collect();
+            lines.extend(text.split('\n').map(cells));
+        }
+        Ok(table::layout(&lines))
+    }
+}
+
+/// Shells do not turn `\t` into a tab between quotes.
+fn unescape(template: &str) -> String {
+    template.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+/// How long ago, as in the CREATED column.
+pub fn since(at: Option<jiff::Timestamp>) -> String {
+    at.map_or_else(|| "N/A".to_owned(), |at| format!("{} ago", crate::container::ago(at)))
+}
+
+/// A point in time as Go prints one, in this host's time zone.
+pub fn go_time(at: jiff::Timestamp) -> String {
+    let zoned = at.to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+/// Cuts a text that is longer, ending it with an ellipsis.
+pub fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn listing() -> Listing {
+        Listing {
+            columns: vec![("IMAGE ID", "ID"), ("TAG", "Tag")],
+            hidden: &[("SIZE", "Size")],
+            rows: vec![json!({ "ID": "1", "Tag": "a", "Size": "5B" })],
+        }
+    }
+
+    #[test]
+    fn a_list_is_a_table_json_or_what_a_template_says() {
+        for (format, expected) in [
+            (None, "IMAGE ID   TAG\n1          a\n"),
+            (Some("table"), "IMAGE ID   TAG\n1          a\n"),
+            (Some("json"), "{\"ID\":\"1\",\"Tag\":\"a\",\"Size\":\"5B\"}\n"),
+            (Some("{{.Tag}}"), "a\n"),
+            (Some("table {{.ID}}\\t{{.Size}}"), "IMAGE ID   SIZE\n1          5B\n"),
+            (Some("{{.ID}}\\n{{.Tag}}"), "1\na\n"),
+        ] {
+            assert_eq!(listing().show(format).unwrap(), expected, "{format:?}");
+        }
+        assert!(listing().show(Some("{{.Absent}}")).is_err());
+    }
+
+    #[test]
+    fn long_texts_end_with_an_ellipsis() {
+        assert_eq!(shorten("abcdef", 6), "abcdef");
+        assert_eq!(shorten("abcdefg", 6), "abcde…");
+    }
+}

@@ -1,0 +1,147 @@
+//! The commands of the CLI, one file each; what several of them need is here.
+
+mod df;
+mod doctor;
+mod filters;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod kill;
+mod listing;
+mod load;
+mod login;
+mod progress;
+mod prune;
+mod ps;
+mod pull;
+mod push;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod start;
+mod store_check;
+mod table;
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use image_store::{InUse, Reference, Store};
+use registry::{Config, Credentials, Registries};
+
+use crate::{
+    cli::{Action, Cli, SystemAction},
+    container::Containers,
+    descriptors, monitor,
+    paths::Paths,
+    vm_process,
+};
+
+/// Does what the command line says; gives the exit status.
+pub fn run(action: Action) -> Result<u8> {
+    match action {
+        Action::Run(args) => run::run(*args),
+        Action::Start(args) => start::start(&args),
+        Action::Stop(args) => kill::stop(&args),
+        Action::Kill(args) => kill::kill(&args),
+        Action::Ps(args) => ps::ps(&args).map(|()| 0),
+        Action::Rm(args) => rm::rm(&args),
+        Action::Load(args) => load::load(&args).map(|()| 0),
+        Action::Images(args) => images::images(&args).map(|()| 0),
+        Action::Rmi(args) => rmi::rmi(&args),
+        Action::Pull(args) => pull::pull(&args).map(|()| 0),
+        Action::Push(args) => push::push(&args).map(|()| 0),
+        Action::Login(args) => login::login(&args).map(|()| 0),
+        Action::Logout(args) => login::logout(&args).map(|()| 0),
+        Action::Tag(args) => images::tag(&args).map(|()| 0),
+        Action::History(args) => history::history(&args).map(|()| 0),
+        Action::Inspect(args) => inspect::inspect(&args),
+        Action::Save(args) => save::save(&args).map(|()| 0),
+        Action::Import(args) => import::import(&args).map(|()| 0),
+        Action::ImagePrune(args) => prune::images(&args).map(|()| 0),
+        Action::ContainerPrune(args) => prune::containers(&args).map(|()| 0),
+        Action::System(SystemAction::Df(args)) => df::df(&args).map(|()| 0),
+        Action::System(SystemAction::Prune(args)) => prune::system(&args).map(|()| 0),
+        Action::System(SystemAction::Check(args)) => store_check::check(&args),
+        Action::Image(_) | Action::Container(_) => run(action.ungrouped()),
+        Action::Doctor => doctor::doctor(),
+        Action::Version => print(concat!("vmrun ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),
+        Action::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vmrun", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(|()| 0)
+        }
+        Action::Monitor { id } => {
+            descriptors::close_inherited()?;
+            monitor::run(&id).map(|()| 0)
+        }
+        Action::Vmm => vm_process::run().map(|()| 0),
+    }
+}
+
+/// Whether the store has an image of this name.
+pub fn have_image(name: &str) -> bool {
+    Host::open().is_ok_and(|host| host.images.find(name).is_ok())
+}
+
+/// What this user has on this host.
+struct Host {
+    paths: Paths,
+    images: Store,
+    containers: Containers,
+}
+
+impl Host {
+    fn open() -> Result<Self> {
+        let paths = Paths::from_env()?;
+        let images = Store::open(paths.data())?;
+        Ok(Self { containers: Containers::new(paths.clone()), images, paths })
+    }
+
+    /// What the store has to keep for containers, as its removals want it.
+    fn in_use(&self) -> io::Result<Vec<InUse>> {
+        let containers = self.containers.list_with_status().map_err(io::Error::other)?;
+        let in_use = containers.into_iter().map(|(container, status)| InUse {
+            running: status.is_running(),
+            container: container.record.id.short().to_owned(),
+            image: container.record.image.id,
+            root: container.record.image.root,
+        });
+        Ok(in_use.collect())
+    }
+
+    /// The registries, by the user's settings and logins.
+    fn registries(&self) -> Result<Registries> {
+        let config = Config::read(&self.paths.registries()?)?;
+        Ok(Registries::new(config, Credentials::from_env()))
+    }
+}
+
+/// An image's name as the user wrote it.
+fn reference(name: &str) -> Result<Reference> {
+    name.parse().with_context(|| format!("invalid image name {name:?}"))
+}
+
+/// Prints to stdout; a reader that has gone away is not an error.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Does something to each of several things, printing a line for each success and for each failure;
+/// the exit status is 1 if there was a failure.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String>) -> Result<u8> {
+    let mut status = 0;
+    for name in names {
+        match act(name) {
+            Ok(line) => print(&format!("{line}\n"))?,
+            Err(error) => status = crate::error::report(&error, 1).max(status),
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,141 @@
+//! `vmrun run`: a new container from an image, and its first start.
+
+mod compose;
+mod env;
+
+use std::{fs, num::NonZeroUsize, thread};
+
+use anyhow::{Context, Result, bail};
+use image_store::{FindError, Image, Lease};
+use jiff::Timestamp;
+
+use super::{Host, doctor, print, pull, reference};
+use crate::{
+    cli::{PullPolicy, RunArgs},
+    client::{self, Attachment},
+    container::{Container, ContainerId, ImageUse, Record, Resources},
+    error::failure,
+    size::ByteSize,
+};
+
+/// Memory where none is given, in MiB: enough for PostgreSQL and large builds. It is a bound: the
+/// host gives what the guest touches.
+const DEFAULT_MEMORY_MIB: u64 = 2048;
+
+/// vCPUs where none are given, if the host has as many.
+const DEFAULT_VCPUS: u8 = 4;
+
+pub fn run(args: RunArgs) -> Result<u8> {
+    let host = Host::open()?;
+    if args.tty && args.interactive && !args.detach && !client::stdin_is_terminal() {
+        return Err(failure(1, "the input device is not a TTY"));
+    }
+    host.paths.guest()?;
+    doctor::check_kvm()?;
+    let attachment = Attachment { stdin: args.interactive, terminal: args.tty };
+    let detach = args.detach;
+    let container = create(&host, args)?;
+    let started = if detach {
+        client::start_detached(&container)
+            .and_then(|()| print(&format!("{}\n", container.record.id)))
+            .map(|()| 0)
+    } else {
+        client::start_attached(&container, attachment)
+    };
+    if started.is_err() && container.record.remove_on_exit {
+        // The monitor has done it, unless it did not come to be.
+        let _ = host.containers.remove(&container);
+    }
+    started
+}
+
+fn create(host: &Host, args: RunArgs) -> Result<Container> {
+    let resources = resources(&args)?;
+    let (_lease, image) = lease_image(host, &args.image, args.pull)?;
+    let id = ContainerId::random();
+    let hostname = args.hostname.clone().unwrap_or_else(|| id.short().to_owned());
+    let command = compose::command(&args, &image.config, &hostname)?;
+    let container = host.containers.create(args.name, |name| Record {
+        id,
+        name,
+        created: Timestamp::now(),
+        image: ImageUse { reference: args.image, id: image.id, root: image.root },
+        command,
+        hostname,
+        resources,
+        remove_on_exit: args.rm,
+    })?;
+    Ok(container)
+}
+
+/// Finds the image, pulled first where need be. The lease is for until the container's record names
+/// the image.
+fn lease_image(host: &Host, name: &str, policy: PullPolicy) -> Result<(Lease, Image)> {
+    if policy == PullPolicy::Always {
+        pull::pull_for_run(host, &reference(name)?)?;
+    }
+    if let Some(found) = find_leased(host, name)? {
+        return Ok(found);
+    }
+    let reference = reference(name)?;
+    let shown = reference.clone().or_latest().familiar();
+    if policy == PullPolicy::Never {
+        bail!("No such image: {shown}");
+    }
+    eprintln!("Unable to find image '{shown}' locally");
+    pull::pull_for_run(host, &reference)?;
+    let found = find_leased(host, name)?;
+    found.with_context(|| format!("image {shown} was removed while it was pulled"))
+}
+
+/// An image that is here, and a lease; none is held where it is not: pulls wait for leases.
+fn find_leased(host: &Host, name: &str) -> Result<Option<(Lease, Image)>> {
+    let lease = host.images.lease()?;
+    match host.images.find(name) {
+        Ok(image) => Ok(Some((lease, image))),
+        Err(FindError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn resources(args: &RunArgs) -> Result<Resources> {
+    let memory_mib = match args.memory {
+        Some(ByteSize(bytes)) => bytes.div_ceil(1 << 20),
+        // A host that has less memory than the default lends its guests most of what it has.
+        None => {
+            host_memory_mib().map_or(DEFAULT_MEMORY_MIB, |has| DEFAULT_MEMORY_MIB.min(has / 4 * 3))
+        }
+    };
+    vmm::MemorySize::try_from(memory_mib)?;
+    let most = vmm::VcpuCount::MAX;
+    let vcpus = match args.cpus {
+        Some(cpus) if cpus > 0.0 && cpus <= f64::from(most) => whole(cpus),
+        Some(cpus) => bail!("--cpus {cpus} is out of range: more than 0, up to {most}"),
+        None => {
+            let has = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            u8::try_from(has).unwrap_or(DEFAULT_VCPUS).min(DEFAULT_VCPUS)
+        }
+    };
+    Ok(Resources { memory_mib, vcpus, disk: args.disk_size })
+}
+
+/// The next whole number of CPUs.
+fn whole(cpus: f64) -> u8 {
+    (1..vmm::VcpuCount::MAX).find(|&count| f64::from(count) >= cpus).unwrap_or(vmm::VcpuCount::MAX)
+}
+
+fn host_memory_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn parts_of_a_cpu_are_rounded_up() {
+        for (cpus, count) in [(0.1, 1), (1.0, 1), (1.5, 2), (7.2, 8), (8.0, 8)] {
+            assert_eq!(super::whole(cpus), count);
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The containers of this user: made, found, listed and removed.
+
+use std::{
+    cmp::Reverse,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{ContainerId, ContainerName, NameError, Record, State, Status, names};
+use crate::{
+    disk::{self, DiskError, Durability},
+    paths::{PathError, Paths, make_private},
+};
+
+/// Something is wrong with a container or the folder of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    #[error("No such container: {0}")]
+    NotFound(String),
+    #[error("the id prefix '{0}' fits more than one container; give more of it")]
+    Ambiguous(String),
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{by}\". \
+         You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse { name: ContainerName, by: ContainerId },
+    #[error("container {0} is running")]
+    Running(ContainerId),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{path} is damaged")]
+    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("cannot {doing} {path}")]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ContainerError {
+    move |source| ContainerError::Io { doing, path: path.into(), source }
+}
+
+/// The folder of links from names to ids, in the folder of containers.
+const NAMES: &str = "names";
+
+/// All containers of this user.
+#[derive(Debug)]
+pub struct Containers {
+    paths: Paths,
+}
+
+/// One container, as found on disk.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub record: Record,
+    folder: PathBuf,
+}
+
+/// Held by the monitor while the container runs. Dropping it ends the run.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+impl Containers {
+    /// The containers under these paths.
+    pub fn new(paths: Paths) -> Self {
+        Self { paths }
+    }
+
+    /// Makes a container with an empty disk. `record` is given the name (a free one is chosen where
+    /// there is none) and must settle the rest. What is to be removed after its run is not synced.
+    pub fn create(
+        &self,
+        name: Option<ContainerName>,
+        record: impl FnOnce(ContainerName) -> Record,
+    ) -> Result<Container, ContainerError> {
+        let _lock = self.lock()?;
+        let record = record(self.free_name(name)?);
+        // Built aside and renamed, so that no other command ever sees half a container.
+        let aside = self.paths.containers().join(format!(".new-{}", record.id));
+        let made = self.create_aside(&aside, &record);
+        if made.is_err() {
+            let _ = fs::remove_dir_all(&aside);
+            self.release_name(&record);
+        }
+        made.map(|()| Container { folder: self.folder(&record.id), record })
+    }
+
+    fn create_aside(&self, aside: &Path, record: &Record) -> Result<(), ContainerError> {
+        let durability = record.durability();
+        make_private(aside)?;
+        disk::create(&aside.join("disk.ext4"), record.resources.disk, durability)?;
+        write_json(&aside.join("config.json"), record, durability)?;
+        write_json(&aside.join("state.json"), &State::Created, durability)?;
+        File::create(aside.join("lock")).map_err(io_error("make the lock in", aside))?;
+        let name = self.name_link(&record.name);
+        make_private(&self.paths.containers().join(NAMES))?;
+        // A link without a container, left by a killed command, stands in the way: `free_name` has
+        // made sure that no container has the name.
+        let _ = fs::remove_file(&name);
+        symlink(record.id.as_str(), &name).map_err(io_error("make", &name))?;
+        let folder = self.folder(&record.id);
+        fs::rename(aside, &folder).map_err(io_error("make", &folder))?;
+        if durability == Durability::Synced {
+            sync_folder(&self.paths.containers().join(NAMES))?;
+            sync_folder(&self.paths.containers())?;
+        }
+        Ok(())
+    }
+
+    /// Every container, newest first, those of `--rm` left out that died with their monitor.
+    pub fn list(&self) -> Result<Vec<Container>, ContainerError> {
+        let mut found = Vec::new();
+        for id in self.ids()? {
+            match self.open(&id) {
+                Ok(container) => found.push(container),
+                // Removed since the folder was listed.
+                Err(ContainerError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by_key(|container| Reverse(container.record.created));
+        Ok(found)
+    }
+
+    /// Every container and its status, as [`Self::list`] has them; none that is removed meanwhile.
+    pub fn list_with_status(&self) -> Result<Vec<(Container, Status)>, ContainerError> {
+        let mut found = Vec::new();
+        for container in self.list()? {
+            match self.status(&container) {
+                Ok(status) => found.push((container, status)),
+                Err(ContainerError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens a container by its whole id.
+    pub fn open(&self, id: &ContainerId) -> Result<Container, ContainerError> {
+        let folder = self.folder(id);
+        let record = read_of(id, &folder.join("config.json"))?;
+        Ok(Container { record, folder })
+    }
+
+    /// Finds a container by name, id, or a prefix of its id that fits no other.
+    pub fn find(&self, wanted: &str) -> Result<Container, ContainerError> {
+        if let Ok(name) = wanted.parse()
+            && let Some(id) = self.owner(&name)?
+        {
+            return self.open(&id);
+        }
+        let mut fitting = self.ids()?;
+        fitting.retain(|id| !wanted.is_empty() && id.as_str().starts_with(wanted));
+        match fitting.as_slice() {
+            [id] => self.open(id),
+            [] => Err(ContainerError::NotFound(wanted.into())),
+            [..] => Err(ContainerError::Ambiguous(wanted.into())),
+        }
+    }
+
+    /// The state, with a running container told from one whose monitor died.
+    pub fn status(&self, container: &Container) -> Result<Status, ContainerError> {
+        let state = container.state()?;
+        if !matches!(state, State::Starting | State::Running { .. }) {
+            return Ok(Status::new(state, false));
+        }
+        // No run begins while this is held, so trying its lock stands in nobody's way.
+        let file = self.lock_file()?;
+        file.lock_shared().map_err(io_error("lock", &self.paths.containers()))?;
+        let locked = matches!(container.lock(), Err(ContainerError::Running(_)));
+        // The run may have ended, and said so, between the two looks.
+        Ok(Status::new(if locked { state } else { container.state()? }, locked))
+    }
+
+    /// Takes the run lock for the monitor; [`ContainerError::Running`] if there is one already.
+    pub fn begin_run(&self, container: &Container) -> Result<RunLock, ContainerError> {
+        let _lock = self.lock()?;
+        container.lock()
+    }
+
+    /// Deletes a container that is not running, with its disk.
+    pub fn remove(&self, container: &Container) -> Result<(), ContainerError> {
+        let _lock = self.lock()?;
+        let _run = container.lock()?;
+        self.delete(container)
+    }
+
+    /// Deletes the container whose run lock the caller holds.
+    pub fn remove_locked(
+        &self,
+        container: &Container,
+        _run: &RunLock,
+    ) -> Result<(), ContainerError> {
+        let _lock = self.lock()?;
+        self.delete(container)
+    }
+
+    /// Removes what killed commands left: half-made containers, and `--rm` containers whose monitor
+    /// died. Leaves alone whatever it cannot lock or delete.
+    pub fn sweep(&self) -> Result<(), ContainerError> {
+        let _lock = self.lock()?;
+        let folder = self.paths.containers();
+        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        for container in self.list()? {
+            let over = !matches!(container.state(), Ok(State::Created));
+            if container.record.remove_on_exit
+                && over
+                && let Ok(_run) = container.lock()
+            {
+                let _ = self.delete(&container);
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&self, container: &Container) -> Result<(), ContainerError> {
+        let id = &container.record.id;
+        // Renamed first: a deletion that is cut short leaves nothing that looks like a container.
+        let aside = self.paths.containers().join(format!(".old-{id}"));
+        fs::rename(&container.folder, &aside).map_err(io_error("remove", &container.folder))?;
+        self.release_name(&container.record);
+        let _ = fs::remove_dir_all(self.paths.runtime_of(id.as_str()));
+        fs::remove_dir_all(&aside).map_err(io_error("remove", &aside))
+    }
+
+    fn free_name(&self, wanted: Option<ContainerName>) -> Result<ContainerName, ContainerError> {
+        let Some(name) = wanted else {
+            let mut attempt = 0;
+            loop {
+                let name = names::random(attempt);
+                if self.owner(&name)?.is_none() {
+                    return Ok(name);
+                }
+                attempt += 1;
+            }
+        };
+        match self.owner(&name)? {
+            Some(by) => Err(ContainerError::NameInUse { name, by }),
+            None => Ok(name),
+        }
+    }
+
+    /// The container that has a name; not one that a killed command left a link to.
+    fn owner(&self, name: &ContainerName) -> Result<Option<ContainerId>, ContainerError> {
+        let link = self.name_link(name);
+        let target = match fs::read_link(&link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io_error("read", &link))?,
+        };
+        let id = ContainerId::try_from(target.to_string_lossy().into_owned())?;
+        if self.folder(&id).is_dir() {
+            return Ok(Some(id));
+        }
+        Ok(None)
+    }
+
+    fn release_name(&self, record: &Record) {
+        let link = self.name_link(&record.name);
+        if fs::read_link(&link).is_ok_and(|target| target == Path::new(record.id.as_str())) {
+            let _ = fs::remove_file(link);
+        }
+    }
+
+    fn name_link(&self, name: &ContainerName) -> PathBuf {
+        self.paths.containers().join(NAMES).join(name.as_str())
+    }
+
+    fn ids(&self) -> Result<Vec<ContainerId>, ContainerError> {
+        let folder = self.paths.containers();
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
+            let name = entry.map_err(io_error("read", &folder))?.file_name();
+            ids.extend(name.into_string().ok().and_then(|name| ContainerId::try_from(name).ok()));
+        }
+        Ok(ids)
+    }
+
+    fn lock(&self) -> Result<File, ContainerError> {
+        let file = self.lock_file()?;
+        file.lock().map_err(io_error("lock", &self.paths.containers()))?;
+        Ok(file)
+    }
+
+    fn lock_file(&self) -> Result<File, ContainerError> {
+        let path = self.paths.containers().join("lock");
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_error("open", &path))
+    }
+
+    fn folder(&self, id: &ContainerId) -> PathBuf {
+        self.paths.containers().join(id.as_str())
+    }
+}
+
+impl Container {
+    /// The writable disk.
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk.ext4")
+    }
+
+    /// Bytes that the host has allocated for the writable disk.
+    pub fn disk_usage(&self) -> Result<u64, ContainerError> {
+        let path = self.disk();
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.blocks().saturating_mul(512)),
+            // Removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// What `state.json` says; see [`Containers::status`] for whether that still holds.
+    pub fn state(&self) -> Result<State, ContainerError> {
+        read_of(&self.record.id, &self.folder.join("state.json"))
+    }
+
+    /// Records a new state, durably.
+    pub fn set_state(&self, state: &State, _run: &RunLock) -> Result<(), ContainerError> {
+        write_json(&self.folder.join("state.json"), state, self.record.durability())
+    }
+
+    fn lock(&self) -> Result<RunLock, ContainerError> {
+        let path = self.folder.join("lock");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ContainerError::NotFound(self.record.id.to_string()));
+            }
+            other => other.map_err(io_error("open", &path))?,
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(RunLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(ContainerError::Running(self.record.id.clone())),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        }
+    }
+}
+
+/// Reads a file of a container; one that is missing was removed, at once with the container.
+fn read_of<T: DeserializeOwned>(id: &ContainerId, path: &Path) -> Result<T, ContainerError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ContainerError::NotFound(id.to_string()));
+        }
+        other => other.map_err(io_error("read", path))?,
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|source| ContainerError::Damaged { path: path.into(), source })
+}
+
+/// Writes aside, syncs and renames: the file is the old or the new one, whole.
+fn write_json(
+    path: &Path,
+    value: &impl Serialize,
+    durability: Durability,
+) -> Result<(), ContainerError> {
+    let folder = path.parent().unwrap_or(path);
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.flush()?;
+        if durability == Durability::Synced {
+            file.as_file().sync_all()?;
+        }
+        file.persist(path)?;
+        io::Result::Ok(())
+    };
+    write().map_err(io_error("write", path))?;
+    if durability == Durability::Synced {
+        sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+fn sync_folder(folder: &Path) -> Result<(), ContainerError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: ContainerName) -> Record {
+        let digest = format!("sha256:{}", "1".repeat(64));
+        let record = serde_json::json!({
+            "id": "2".repeat(64),
+            "name": name.to_string(),
+            "created": "2026-01-01T00:00:00Z",
+            "image": { "reference": "none", "id": digest, "root": digest },
+            "command": {
+                "args": [], "env": [], "cwd": "/", "user": "",
+                "terminal": false, "stdin": false, "stop_signal": 15,
+            },
+            "hostname": "gone",
+            "resources": { "memory_mib": 512, "vcpus": 1, "disk": 10_u64 << 30 },
+            "remove_on_exit": true,
+        });
+        serde_json::from_value(record).unwrap()
+    }
+
+    /// `ps` has listed a container, and another command removes it before its state is read.
+    #[test]
+    fn container_that_is_removed_meanwhile_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let containers = Containers::new(Paths::below(folder.path()).unwrap());
+        let container = containers.create(None, record).unwrap();
+        assert_eq!(containers.list_with_status().unwrap().len(), 1);
+        fs::remove_file(container.folder.join("state.json")).unwrap();
+        assert!(containers.list_with_status().unwrap().is_empty());
+        assert!(matches!(containers.status(&container), Err(ContainerError::NotFound(_))));
+        fs::remove_file(container.disk()).unwrap();
+        assert_eq!(container.disk_usage().unwrap(), 0);
+    }
+}

@@ -1,0 +1,91 @@
+//! vmrun: runs a container image in a microVM of its own, for an ordinary user, without root and
+//! without a daemon.
+//!
+//! The folders: [`commands`] has one file a command of the CLI; [`client`] is the foreground side of
+//! a running container, [`monitor`] the process behind it, [`vm_process`] the VM itself;
+//! [`container`] is what of it is on disk.
+
+#![allow(unreachable_pub, reason = "in a binary, pub says what a module offers to the others")]
+#![allow(missing_debug_implementations, reason = "nothing outside prints them")]
+
+mod cli;
+mod client;
+mod commands;
+mod container;
+mod descriptors;
+mod disk;
+mod error;
+mod monitor;
+mod network;
+mod paths;
+mod random;
+mod signals;
+mod size;
+mod template;
+mod vm_process;
+
+use std::{env, ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+use cli::{Action, Cli, Word};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let action = match parse(&arguments) {
+        Ok(action) => action,
+        Err(status) => return status.into(),
+    };
+    let otherwise = match action {
+        Action::Run(_) => error::RUN_FAILED,
+        _ => 1,
+    };
+    match commands::run(action) {
+        Ok(status) => status.into(),
+        Err(error) => error::report(&error, otherwise).into(),
+    }
+}
+
+/// Understands the command line; where that fails the user has been told, and the exit status is
+/// given.
+fn parse(arguments: &[OsString]) -> Result<Action, u8> {
+    let mut arguments = arguments.to_vec();
+    if let Some(word) = arguments.get(1).and_then(|word| word.to_str()) {
+        let global = matches!(word, "--help" | "-h" | "--version" | "-V");
+        let image = if word.starts_with('-') { !global } else { image_meant(word)? };
+        if word == "help" {
+            arguments[1] = "--help".into();
+        } else if image {
+            arguments.insert(1, "run".into());
+        }
+    }
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => Ok(cli.action.ungrouped()),
+        Err(error) => {
+            let _ = error.print();
+            Err(if error.use_stderr() { error::RUN_FAILED } else { 0 })
+        }
+    }
+}
+
+/// Whether the first word is an image, not a command. A word that looks like a mistyped command is
+/// an image only if there is one of that name.
+fn image_meant(word: &str) -> Result<bool, u8> {
+    match cli::classify(word) {
+        _ if cli::is_internal(word) => Ok(false),
+        Word::Command => Ok(false),
+        Word::Image => Ok(true),
+        Word::NotYet if commands::have_image(word) => Ok(true),
+        Word::Mistyped(_) if commands::have_image(word) => Ok(true),
+        Word::NotYet => {
+            eprintln!("vmrun: vmrun has no '{word}' command yet; see 'vmrun --help'");
+            Err(error::RUN_FAILED)
+        }
+        Word::Mistyped(meant) => {
+            eprintln!(
+                "vmrun: '{word}' is not a vmrun command, and there is no image of that name; \
+                 did you mean '{meant}'? See 'vmrun --help'"
+            );
+            Err(error::RUN_FAILED)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The VM process as the monitor sees it: started, heard, ended.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc::SyncSender},
+    thread::{self, JoinHandle},
+};
+
+use super::life::Happened;
+use crate::vm_process::{VmReport, VmSpec};
+
+/// How much of the guest's console is kept: enough for a panic, whatever the guest writes.
+const CONSOLE_KEPT: usize = 16 << 10;
+
+/// Longest line of the console that is shown, in characters.
+const MAX_LINE: usize = 300;
+
+/// A VM process. Dropping it kills it.
+#[derive(Debug)]
+pub struct VmProcess {
+    child: Child,
+    console: Arc<Mutex<VecDeque<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl VmProcess {
+    /// Starts the process; gives the control connection with the agent too. Its reports arrive as
+    /// [`Happened::Report`], its end as [`Happened::VmGone`].
+    pub fn start(spec: &VmSpec, happened: &SyncSender<Happened>) -> io::Result<(Self, UnixStream)> {
+        let (mut control, theirs) = UnixStream::pair()?;
+        let mut command = Command::new("/proc/self/exe");
+        let vm = Self::spawn(command.arg("vmm").stdin(OwnedFd::from(theirs)), happened)?;
+        // This end of the guest's socket is to be the last one.
+        drop(command);
+        agent_protocol::write_frame(&mut control, spec).map_err(io::Error::other)?;
+        Ok((vm, control))
+    }
+
+    /// Starts a command as the VM process, and listens to it.
+    pub(super) fn spawn(
+        command: &mut Command,
+        happened: &SyncSender<Happened>,
+    ) -> io::Result<Self> {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let console = Arc::default();
+        let mut vm = Self { readers: Vec::new(), console: Arc::clone(&console), child };
+        if let Some(stderr) = vm.child.stderr.take() {
+            vm.readers.push(reader("console", move || keep_console(stderr, &console))?);
+        }
+        if let Some(stdout) = vm.child.stdout.take() {
+            let happened = happened.clone();
+            vm.readers.push(reader("reports", move || read_reports(stdout, &happened))?);
+        }
+        Ok(vm)
+    }
+
+    /// Ends the process, if it has not ended, and waits for it.
+    pub fn end(&mut self) -> io::Result<ExitStatus> {
+        self.child.kill()?;
+        let status = self.child.wait()?;
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        Ok(status)
+    }
+
+    /// Why the VM ended: by what the process reported, the guest's panic, or the signal that killed
+    /// it. To be asked after [`Self::end`].
+    pub fn cause(&self, status: ExitStatus, reported: Option<String>) -> String {
+        let console = self.console.lock().map(|kept| kept.iter().copied().collect::<Vec<_>>());
+        let console = String::from_utf8_lossy(&console.unwrap_or_default()).into_owned();
+        if let Some(panic) = console.lines().find(|line| line.contains("Kernel panic")) {
+            return format!("the guest's kernel gave up: {}", printable(panic));
+        }
+        let last = console.lines().rfind(|line| !line.trim().is_empty()).map(printable);
+        match (reported, status.signal(), last) {
+            (Some(cause), _, None) => cause,
+            (Some(cause), _, Some(last)) => format!("{cause}; last on its console: {last}"),
+            (None, Some(signal), None) => format!("the VM process was killed by signal {signal}"),
+            (None, Some(signal), Some(last)) => {
+                format!("the VM process was killed by signal {signal}; its last words: {last}")
+            }
+            (None, None, last) => {
+                format!("the VM process ended: {}", last.unwrap_or_else(|| status.to_string()))
+            }
+        }
+    }
+}
+
+impl Drop for VmProcess {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+/// One line of a guest's text, fit for a terminal: no control characters, and not long.
+pub fn printable(text: &str) -> String {
+    let shown = text.trim().chars().take(MAX_LINE);
+    shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn reader(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(body)
+}
+
+fn keep_console(mut from: ChildStderr, kept: &Mutex<VecDeque<u8>>) {
+    let mut chunk = [0; 1024];
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        let Ok(mut kept) = kept.lock() else { return };
+        kept.extend(&chunk[..count]);
+        let excess = kept.len().saturating_sub(CONSOLE_KEPT);
+        kept.drain(..excess);
+    }
+}
+
+fn read_reports(from: ChildStdout, happened: &SyncSender<Happened>) {
+    let mut from = File::from(OwnedFd::from(from));
+    while let Ok(Some(report)) = agent_protocol::read_frame::<VmReport>(&mut from) {
+        if happened.send(Happened::Report(report)).is_err() {
+            return;
+        }
+    }
+    let _ = happened.send(Happened::VmGone);
+}
