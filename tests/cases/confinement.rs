@@ -76,3 +76,8 @@ fn locked_vmm_that_opens_connects_or_executes_is_killed() {
 fn guest_that_fails_ends_its_vm_with_the_cause() {
     example("faults", &[]);
 }
+
+#[test]
+fn paused_guest_stands_still_costs_nothing_and_goes_on() {
+    example("pauses", &[]);
+}

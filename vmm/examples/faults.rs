@@ -4,16 +4,14 @@
 //! Each runs in a process of its own, as a VM does. Prints the lines; exit status 0 if all were as
 //! expected.
 
+#[path = "support/guest.rs"]
+mod guest;
 mod support;
 
 use std::fs::File;
-use std::io::{Seek, Write};
 use std::process::{Command, ExitCode};
 
 use support::{Fault, bare_config, build, chain};
-
-/// Where the code lies, as physical address.
-const ENTRY: u64 = 16 << 20;
 
 /// A guest, and what the line that tells its end must hold.
 struct Case {
@@ -82,28 +80,8 @@ fn run_all() -> Result<ExitCode, Fault> {
 
 fn run_one(name: &str) -> Result<ExitCode, Fault> {
     let case = CASES.iter().find(|case| case.name == name).ok_or("unknown case")?;
-    let path = std::env::temp_dir().join(format!("vmm-faults-{}", std::process::id()));
-    let mut kernel = File::create_new(&path)?;
-    kernel.write_all(&elf(case.code))?;
-    drop(kernel);
-    let mut kernel = File::open(&path)?;
-    std::fs::remove_file(&path)?;
-    kernel.rewind()?;
     let null = File::options().write(true).open("/dev/null")?;
-    let vm = build(bare_config(kernel, File::open("/dev/null")?, null.into())?)?;
+    let vm = build(bare_config(guest::kernel(case.code)?, File::open("/dev/null")?, null.into())?)?;
     println!("{}", vm.run()?);
     Ok(ExitCode::SUCCESS)
-}
-
-/// An ELF64 file with one segment, `code`, at [`ENTRY`].
-fn elf(code: &[u8]) -> Vec<u8> {
-    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
-    file.extend([ENTRY, 64, 0].map(u64::to_le_bytes).concat());
-    file.extend([0; 4]);
-    file.extend([64_u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
-    file.extend([1_u32, 5].map(u32::to_le_bytes).concat());
-    let length = code.len() as u64;
-    file.extend([120, ENTRY, ENTRY, length, length, 0x1000].map(u64::to_le_bytes).concat());
-    file.extend(code);
-    file
 }

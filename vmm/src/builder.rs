@@ -3,14 +3,13 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use kvm_bindings::{
     KVM_CAP_PMU_CAPABILITY, KVM_PIT_SPEAKER_DUMMY, KVM_PMU_CAP_DISABLE, kvm_enable_cap,
     kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
+use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
 use thiserror::Error;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -20,6 +19,7 @@ use crate::boot::{self, BootError, BootSource};
 use crate::bus::BusError;
 use crate::config::{DiskConfig, VcpuCount, VmConfig};
 use crate::confine::{self, DescriptorError};
+use crate::control::{ControlError, Controller};
 use crate::devices::legacy::{I8042, Serial};
 use crate::devices::virtio::block::{
     Backend, BackendError, Block, ExtentDisk, FileDisk, HostEvents,
@@ -28,6 +28,7 @@ use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::transport::{MmioTransport, NOTIFY_OFFSET, TransportError};
 use crate::devices::virtio::vsock::{Vsock, VsockConfig, VsockError};
 use crate::devices::virtio::{DeviceThread, Interrupt, VirtioDevice};
+use crate::ending::Ending;
 use crate::exit::VmExit;
 use crate::interrupt::IrqLine;
 use crate::layout::{self, MAX_VIRTIO_DEVICES, VirtioSlot};
@@ -57,6 +58,8 @@ pub enum BuildError {
     Transport(#[from] TransportError),
     #[error("cannot connect an interrupt line or event of a device")]
     Event(#[source] std::io::Error),
+    #[error("cannot make ready to stop the vCPUs")]
+    Control(#[from] ControlError),
     #[error(transparent)]
     Bus(#[from] BusError),
     #[error(transparent)]
@@ -91,9 +94,9 @@ impl Vm {
         let fd = create_vm(&kvm)?;
         add_memory(&fd, &memory)?;
 
-        let ends = channel();
+        let controller = Controller::new()?;
         let mut devices = DeviceSet::new(&fd, &memory);
-        let serial = devices.add_legacy(config.serial, ends.0.clone())?;
+        let serial = devices.add_legacy(config.serial, controller.ending.clone())?;
         devices.add_disks(config.disks, &config.events)?;
         devices.add_vsock(config.vsock)?;
         devices.add_rng()?;
@@ -107,8 +110,11 @@ impl Vm {
             devices: &slots,
         };
         let entry = boot::load(&memory, source)?;
-        let vcpus = create_vcpus(&kvm, &fd, config.vcpus, entry, &Arc::new(buses))?;
-        Ok(Self { fd, vcpus, device_threads, serial, ends })
+        let fds = create_vcpus(&kvm, &fd, config.vcpus, entry)?;
+        let (buses, brake) = (Arc::new(buses), &controller.brake);
+        let seated = |(id, fd)| Vcpu { id, fd, buses: buses.clone(), seat: brake.seat() };
+        let vcpus = (0..).zip(fds).map(seated).collect();
+        Ok(Self { fd, vcpus, device_threads, serial, controller })
     }
 }
 
@@ -175,33 +181,31 @@ fn add_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// Creates the vCPUs and sets their state.
 fn create_vcpus(
     kvm: &Kvm,
     vm: &VmFd,
     count: VcpuCount,
     entry: GuestAddress,
-    buses: &Arc<Buses>,
-) -> Result<Vec<Vcpu>, BuildError> {
+) -> Result<Vec<VcpuFd>, BuildError> {
     let fds = (0..count.get())
         .map(|id| vm.create_vcpu(id.into()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(step("create a vCPU"))?;
     let tsc_khz = fds.first().and_then(|vcpu| vcpu.get_tsc_khz().ok()).unwrap_or_default();
     let cpuid = CpuidTemplate::new(kvm, count, tsc_khz).map_err(step("ask for CPUID"))?;
-    let mut vcpus = Vec::new();
-    for (id, fd) in (0..count.get()).zip(fds) {
+    for (id, fd) in (0..count.get()).zip(&fds) {
         let too_many = kvm_ioctls::Error::new(libc::E2BIG);
         let leaves = cpuid.for_vcpu(id).map_err(|_| step("form CPUID")(too_many))?;
         fd.set_cpuid2(&leaves).map_err(step("set CPUID"))?;
-        vcpu_state::set_common(&fd)?;
+        vcpu_state::set_common(fd)?;
         if id == 0 {
             let zero_page = layout::ZERO_PAGE.raw_value();
             let (gdt, page_tables) = (layout::BOOT_GDT, layout::BOOT_PAGE_TABLES);
-            vcpu_state::set_entry(&fd, gdt, page_tables, entry, zero_page)?;
+            vcpu_state::set_entry(fd, gdt, page_tables, entry, zero_page)?;
         }
-        vcpus.push(Vcpu { id, fd, buses: buses.clone() });
     }
-    Ok(vcpus)
+    Ok(fds)
 }
 
 /// Devices as they are added: their places on the buses, and their threads.
@@ -217,18 +221,18 @@ impl<'a> DeviceSet<'a> {
         Self { vm, memory, buses: Buses::default(), virtio: Vec::new() }
     }
 
-    /// The UART and the keyboard controller; a reset is sent to `ends`.
+    /// The UART and the keyboard controller; a reset is told to `ending`.
     fn add_legacy(
         &mut self,
         output: std::os::fd::OwnedFd,
-        ends: Sender<VmExit>,
+        ending: Arc<Ending>,
     ) -> Result<Arc<Serial>, BuildError> {
         let irq = IrqLine::new(self.vm, layout::COM1_GSI).map_err(BuildError::Event)?;
         let serial = Arc::new(Serial::new(Arc::new(irq), output).map_err(BuildError::Event)?);
         self.buses.ports.insert(layout::COM1, layout::COM1_PORTS, serial.clone())?;
         let i8042 = I8042::new(move || {
-            // Nobody listens any more after the first end; the vCPU that asked goes no further.
-            drop(ends.send(VmExit::Reset));
+            ending.tell(VmExit::Reset);
+            // The vCPU that asked goes no further.
             loop {
                 thread::park();
             }

@@ -7,11 +7,14 @@
 
 mod arch;
 mod boot;
+mod brake;
 mod builder;
 mod bus;
 mod config;
 pub mod confine;
+mod control;
 pub mod devices;
+mod ending;
 mod exit;
 mod interrupt;
 mod layout;
@@ -26,6 +29,7 @@ pub use boot::{BootError, CmdlineError, KernelError};
 pub use builder::{BuildError, KvmStepError};
 pub use bus::BusError;
 pub use config::{ConfigError, DiskConfig, MemorySize, VcpuCount, VmConfig};
+pub use control::{ControlError, Controller, Orders};
 pub use exit::VmExit;
 pub use layout::MAX_VIRTIO_DEVICES;
 pub use memory::{GuestMemory, MemoryError};

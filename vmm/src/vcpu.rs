@@ -12,6 +12,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use crate::brake::{Passed, Seat};
 use crate::bus::Bus;
 use crate::exit::VmExit;
 
@@ -31,12 +32,18 @@ pub(crate) struct Vcpu {
     pub(crate) id: u8,
     pub(crate) fd: VcpuFd,
     pub(crate) buses: Arc<Buses>,
+    pub(crate) seat: Seat,
 }
 
 impl Vcpu {
     /// Runs the guest until it ends.
     pub(crate) fn run(&mut self) -> VmExit {
         loop {
+            if self.seat.pass() == Passed::AfterPause {
+                // Else the guest's watchdogs take the time for a lock-up of their own. A guest
+                // without KVM's clock has none to be told, and that is all that can go wrong.
+                let _ = self.fd.kvmclock_ctrl();
+            }
             if let Some(end) = self.run_once() {
                 return self.describe(end);
             }

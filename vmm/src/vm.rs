@@ -6,13 +6,14 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 
 use kvm_ioctls::VmFd;
 
 use crate::confine::{self, Filters, LockError, LockReport, LockedThreads, Starter, ThreadKind};
+use crate::control::{self, Controller, Orders};
 use crate::devices::legacy::Serial;
 use crate::devices::virtio::DeviceThread;
+use crate::ending::Ending;
 use crate::exit::VmExit;
 use crate::vcpu::Vcpu;
 
@@ -26,7 +27,7 @@ pub struct Vm {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) device_threads: Vec<DeviceThread>,
     pub(crate) serial: Arc<Serial>,
-    pub(crate) ends: (Sender<VmExit>, Receiver<VmExit>),
+    pub(crate) controller: Controller,
 }
 
 impl Vm {
@@ -48,10 +49,10 @@ impl Vm {
     pub fn lock(self) -> Result<LockedVm, LockError> {
         let filters = Arc::new(Filters::compile()?);
         let (landlock, descriptors) = confine::restrict_process()?;
-        let (end, ends) = self.ends;
+        let ending = self.controller.ending.clone();
         let mut starter = Starter::new(filters.clone());
         for DeviceThread { name, kind, body } in self.device_threads {
-            let guard = EndGuard { thread: name.clone(), end: end.clone() };
+            let guard = EndGuard { thread: name.clone(), ending: ending.clone() };
             let guarded = move || {
                 let _guard = guard;
                 body();
@@ -60,11 +61,10 @@ impl Vm {
         }
         for mut vcpu in self.vcpus {
             let name = format!("vcpu{}", vcpu.id);
-            let guard = EndGuard { thread: name.clone(), end: end.clone() };
+            let guard = EndGuard { thread: name.clone(), ending: ending.clone() };
             let run = move || {
-                // A receiver that is gone has heard of another end. Only then may the vCPU be
-                // dropped, and with the last one the devices: their threads end with them.
-                let _ = guard.end.send(vcpu.run());
+                guard.ending.tell(vcpu.run());
+                // Only then: with the last vCPU go the devices, and their threads tell of that.
                 drop(vcpu);
             };
             starter.spawn(&name, ThreadKind::Vcpu, run)?;
@@ -72,7 +72,8 @@ impl Vm {
         let threads = starter.finish()?;
         filters.install(ThreadKind::Main)?;
         let report = LockReport { landlock, threads: threads.count() + 1, descriptors };
-        Ok(LockedVm { _fd: self.fd, threads, serial: self.serial, ends, report })
+        let Self { fd, serial, controller, .. } = self;
+        Ok(LockedVm { _fd: fd, threads, serial, controller, report })
     }
 }
 
@@ -83,7 +84,7 @@ pub struct LockedVm {
     _fd: VmFd,
     threads: LockedThreads,
     serial: Arc<Serial>,
-    ends: Receiver<VmExit>,
+    controller: Controller,
     report: LockReport,
 }
 
@@ -97,12 +98,14 @@ impl LockedVm {
     /// Runs the guest until it ends. Other threads may still run then: exit the process.
     #[must_use]
     pub fn run(self) -> VmExit {
+        self.run_obeying(None)
+    }
+
+    /// As [`Self::run`], and meanwhile takes orders from outside, on this thread.
+    #[must_use]
+    pub fn run_obeying(self, orders: Option<&mut dyn Orders>) -> VmExit {
         self.threads.open_gate();
-        let end = self
-            .ends
-            .recv()
-            .unwrap_or_else(|_| VmExit::ThreadEnded { thread: "of every kind".to_owned() });
-        match (end, self.serial.finish()) {
+        match (control::until_the_end(&self.controller, orders), self.serial.finish()) {
             (VmExit::Reset, Some(message)) => VmExit::Panic { message },
             (end, _) => end,
         }
@@ -113,11 +116,11 @@ impl LockedVm {
 /// hang. After the end of the VM nobody listens.
 struct EndGuard {
     thread: String,
-    end: Sender<VmExit>,
+    ending: Arc<Ending>,
 }
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        let _ = self.end.send(VmExit::ThreadEnded { thread: std::mem::take(&mut self.thread) });
+        self.ending.tell(VmExit::ThreadEnded { thread: std::mem::take(&mut self.thread) });
     }
 }

@@ -1,15 +1,15 @@
 //! `vmrun vmm`: the process that is the VM. Started by the monitor only.
 //!
 //! It is told what to run in one frame on stdin; the rest of that socket becomes the control
-//! connection with the agent. Reports leave by stdout, one frame each; stderr is the guest's serial
-//! console and, before the guest runs, this process's own words. It opens all it needs, then hands
-//! itself to [`vmm::Vm::run`], which locks it in.
+//! connection with the agent. Stdout is a socket too: reports leave by it and commands come in, one
+//! frame each. Stderr is the guest's serial console and, before the guest runs, this process's own
+//! words. It opens all it needs, then hands itself to [`vmm::Vm::lock`], which locks it in.
 
 use std::{
     fs::{File, TryLockError},
     io::{self, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ use image_store::{RootKey, Store};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use vmm::{
-    DiskConfig, Vm, VmConfig,
+    Controller, DiskConfig, Orders, Vm, VmConfig,
     devices::virtio::{
         block::{Extent, FlushPolicy, HostEvents},
         vsock::{Cid, VsockConfig},
@@ -67,8 +67,21 @@ pub enum VmReport {
     DiskFull,
     /// There is room again.
     DiskResumed,
+    /// Done as told by [`VmCommand::Pause`]: no vCPU runs any more.
+    Paused,
+    /// Done as told by [`VmCommand::Resume`].
+    Resumed,
     /// The VM is over, for this reason; the process exits.
     Ended(String),
+}
+
+/// Told to the VM process while the guest runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum VmCommand {
+    /// Stop the guest. Answered unless the VM ends instead.
+    Pause,
+    /// Let the guest go on.
+    Resume,
 }
 
 /// Runs the VM to its end.
@@ -88,6 +101,7 @@ pub fn run() -> Result<()> {
 
 fn boot(spec: &VmSpec, control: UnixStream, reports: &Reports) -> Result<String> {
     let kvm = probe::open_kvm(Path::new(KVM))?;
+    let mut commands = Commands::new(reports.clone())?;
     let store = Store::open(&spec.store)?;
     let config = VmConfig {
         vcpus: spec.vcpus.try_into()?,
@@ -103,9 +117,10 @@ fn boot(spec: &VmSpec, control: UnixStream, reports: &Reports) -> Result<String>
         },
         serial: io::stderr().as_fd().try_clone_to_owned()?,
         events: Arc::new(reports.clone()),
-        kept_open: vec![reports.descriptor()],
+        kept_open: vec![reports.descriptor(), commands.from.as_raw_fd()],
     };
-    Ok(Vm::build(kvm, config)?.run()?.to_string())
+    let vm = Vm::build(kvm, config)?.lock()?;
+    Ok(vm.run_obeying(Some(&mut commands)).to_string())
 }
 
 fn root_disk(store: &Store, key: &RootKey) -> Result<DiskConfig> {
@@ -179,7 +194,6 @@ impl Reports {
     }
 
     fn descriptor(&self) -> i32 {
-        use std::os::fd::AsRawFd;
         self.0.lock().map_or(-1, |file| file.as_raw_fd())
     }
 
@@ -198,5 +212,38 @@ impl HostEvents for Reports {
 
     fn disk_resumed(&self, _disk: &str) {
         self.send(&VmReport::DiskResumed);
+    }
+}
+
+/// Obeys the commands that come in where the reports go out.
+#[derive(Debug)]
+struct Commands {
+    from: File,
+    reports: Reports,
+}
+
+impl Commands {
+    fn new(reports: Reports) -> io::Result<Self> {
+        Ok(Self { from: File::from(io::stdout().as_fd().try_clone_to_owned()?), reports })
+    }
+}
+
+impl Orders for Commands {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.from.as_fd()
+    }
+
+    fn obey(&mut self, controller: &Controller) -> bool {
+        let Ok(Some(command)) = agent_protocol::read_frame(&mut self.from) else { return false };
+        match command {
+            VmCommand::Pause if controller.pause() => self.reports.send(&VmReport::Paused),
+            // It has ended, which is reported next.
+            VmCommand::Pause => {}
+            VmCommand::Resume => {
+                controller.resume();
+                self.reports.send(&VmReport::Resumed);
+            }
+        }
+        true
     }
 }

@@ -27,7 +27,7 @@ pub enum SeccompError {
 /// Kinds of threads, each with a filter of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ThreadKind {
-    /// Waits for the end of the guest, reports it and exits.
+    /// Waits for orders and for the end of the guest, reports it and exits.
     Main,
     /// Runs a vCPU.
     Vcpu,
@@ -46,10 +46,12 @@ impl ThreadKind {
     /// System calls of this kind beyond [`for_all_threads`].
     fn calls(self) -> Vec<Call> {
         match self {
-            // What the caller needs to tell how the guest ended.
-            Self::Main => any(&[libc::SYS_fsync, libc::SYS_poll, libc::SYS_nanosleep]),
+            // To wait for orders and for the end, and what the caller needs to tell of that.
+            Self::Main => {
+                any(&[libc::SYS_ppoll, libc::SYS_fsync, libc::SYS_poll, libc::SYS_nanosleep])
+            }
             Self::Vcpu => {
-                vec![argument_in(libc::SYS_ioctl, 1, &[KVM_RUN, KVM_GET_REGS])]
+                vec![argument_in(libc::SYS_ioctl, 1, &[KVM_RUN, KVM_GET_REGS, KVM_KVMCLOCK_CTRL])]
             }
             Self::Block => {
                 let mut calls = any(&[
@@ -93,6 +95,8 @@ impl From<DeviceKind> for ThreadKind {
 const KVM_RUN: u64 = 0xae80;
 /// `_IOR(KVMIO, 0x81, struct kvm_regs)`.
 const KVM_GET_REGS: u64 = 0x8090_ae81;
+/// `_IO(KVMIO, 0xad)`.
+const KVM_KVMCLOCK_CTRL: u64 = 0xaead;
 /// `FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE`.
 const PUNCH_HOLE: u64 = 0x3;
 /// `FALLOC_FL_KEEP_SIZE | FALLOC_FL_ZERO_RANGE`.
@@ -155,7 +159,8 @@ fn for_all_threads() -> Vec<Call> {
         // A development build checks each descriptor that it closes.
         calls.push(argument_in(libc::SYS_fcntl, 1, &[libc::F_GETFD.unsigned_abs().into()]));
     }
-    // abort(3) sends SIGABRT to its own process; no other can be named.
+    // abort(3) sends SIGABRT to its own process, and the brake signals vCPUs; no other process can
+    // be named.
     let own = std::process::id().into();
     calls.push(argument_in(libc::SYS_tgkill, 0, &[own]));
     let abort = u64::from(libc::SIGABRT.cast_unsigned());

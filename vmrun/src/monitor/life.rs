@@ -338,6 +338,7 @@ impl Life {
                 self.reported = Some(cause);
                 return;
             }
+            VmReport::Paused | VmReport::Resumed => return,
             VmReport::DiskFull => "the host's disk is full: the container waits for room",
             VmReport::DiskResumed => {
                 "there is room on the host's disk again: the container goes on"

@@ -2,22 +2,27 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io::{self, Read},
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::ExitStatusExt},
     },
-    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc::SyncSender},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
+use agent_protocol::{FrameError, write_frame};
+
 use super::life::Happened;
-use crate::vm_process::{VmReport, VmSpec};
+use crate::vm_process::{VmCommand, VmReport, VmSpec};
 
 /// How much of the guest's console is kept: enough for a panic, whatever the guest writes.
 const CONSOLE_KEPT: usize = 16 << 10;
+
+/// How long the VM process, which reads at once unless it is broken, has to take a command.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Longest line of the console that is shown, in characters.
 const MAX_LINE: usize = 300;
@@ -26,6 +31,8 @@ const MAX_LINE: usize = 300;
 #[derive(Debug)]
 pub struct VmProcess {
     child: Child,
+    /// Reports come in, commands go out.
+    socket: UnixStream,
     console: Arc<Mutex<VecDeque<u8>>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -39,7 +46,7 @@ impl VmProcess {
         let vm = Self::spawn(command.arg("vmm").stdin(OwnedFd::from(theirs)), happened)?;
         // This end of the guest's socket is to be the last one.
         drop(command);
-        agent_protocol::write_frame(&mut control, spec).map_err(io::Error::other)?;
+        write_frame(&mut control, spec).map_err(io::Error::other)?;
         Ok((vm, control))
     }
 
@@ -48,17 +55,37 @@ impl VmProcess {
         command: &mut Command,
         happened: &SyncSender<Happened>,
     ) -> io::Result<Self> {
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (socket, theirs) = UnixStream::pair()?;
+        socket.set_write_timeout(Some(COMMAND_PATIENCE))?;
+        let reports = socket.try_clone()?;
+        let child = command.stdout(OwnedFd::from(theirs)).stderr(Stdio::piped()).spawn()?;
+        // Their end is to be closed when the process ends.
+        command.stdout(Stdio::null());
         let console = Arc::default();
-        let mut vm = Self { readers: Vec::new(), console: Arc::clone(&console), child };
+        let mut vm = Self { child, socket, console: Arc::clone(&console), readers: Vec::new() };
         if let Some(stderr) = vm.child.stderr.take() {
             vm.readers.push(reader("console", move || keep_console(stderr, &console))?);
         }
-        if let Some(stdout) = vm.child.stdout.take() {
-            let happened = happened.clone();
-            vm.readers.push(reader("reports", move || read_reports(stdout, &happened))?);
-        }
+        let happened = happened.clone();
+        vm.readers.push(reader("reports", move || read_reports(reports, &happened))?);
         Ok(vm)
+    }
+
+    /// Has the guest stopped; [`VmReport::Paused`] tells when it is. A VM that ends instead tells
+    /// only that.
+    #[expect(dead_code, reason = "no command asks for it yet")]
+    pub fn pause(&self) -> Result<(), FrameError> {
+        self.command(&VmCommand::Pause)
+    }
+
+    /// Has the guest go on; [`VmReport::Resumed`] tells when it does.
+    #[expect(dead_code, reason = "no command asks for it yet")]
+    pub fn resume(&self) -> Result<(), FrameError> {
+        self.command(&VmCommand::Resume)
+    }
+
+    fn command(&self, command: &VmCommand) -> Result<(), FrameError> {
+        write_frame(&mut &self.socket, command)
     }
 
     /// Ends the process, if it has not ended, and waits for it.
@@ -120,8 +147,7 @@ fn keep_console(mut from: ChildStderr, kept: &Mutex<VecDeque<u8>>) {
     }
 }
 
-fn read_reports(from: ChildStdout, happened: &SyncSender<Happened>) {
-    let mut from = File::from(OwnedFd::from(from));
+fn read_reports(mut from: UnixStream, happened: &SyncSender<Happened>) {
     while let Ok(Some(report)) = agent_protocol::read_frame::<VmReport>(&mut from) {
         if happened.send(Happened::Report(report)).is_err() {
             return;

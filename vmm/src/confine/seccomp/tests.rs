@@ -68,7 +68,7 @@ fn every_kind_of_thread_may_allocate_and_write() {
 }
 
 #[test]
-fn only_vcpus_run_and_only_with_kvm_run() {
+fn only_vcpus_reach_kvm_and_only_to_run() {
     const KVM_CREATE_VM: u64 = 0xae01;
     let run: fn() = || syscall(libc::SYS_ioctl, [u64::MAX, KVM_RUN, 0, 0]);
     let create: fn() = || syscall(libc::SYS_ioctl, [u64::MAX, KVM_CREATE_VM, 0, 0]);
@@ -76,6 +76,9 @@ fn only_vcpus_run_and_only_with_kvm_run() {
     assert_eq!(signal_after(ThreadKind::Vcpu, create), libc::SIGSYS);
     assert_eq!(signal_after(ThreadKind::Block, run), libc::SIGSYS);
     assert_eq!(signal_after(ThreadKind::Main, run), libc::SIGSYS);
+    let tell_of_pause: fn() = || syscall(libc::SYS_ioctl, [u64::MAX, KVM_KVMCLOCK_CTRL, 0, 0]);
+    assert_eq!(signal_after(ThreadKind::Vcpu, tell_of_pause), 0);
+    assert_eq!(signal_after(ThreadKind::Main, tell_of_pause), libc::SIGSYS);
 }
 
 #[test]
