@@ -58,11 +58,12 @@ mod root;
 mod save;
 mod source;
 mod store;
-mod tar;
 #[cfg(test)]
 mod testing;
 mod tree;
 mod usage;
+
+use tar_stream as tar;
 
 pub use archive::ArchiveError;
 pub use check::{Checked, Damage, Outcome};

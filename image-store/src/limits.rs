@@ -1,5 +1,8 @@
 //! What an image may ask of the host. Every limit that hostile input could run into is here; the
-//! ones that Linux or EROFS set are noted as such. Exceeding one is an error that names it.
+//! ones that Linux or EROFS set are noted as such. Exceeding one is an error that names it. What
+//! holds for any tar archive is in `tar_stream`.
+
+pub(crate) use tar_stream::limits::{MAX_XATTR_VALUE, MAX_XATTRS};
 
 /// Manifest, index or config (threats.md row 15).
 pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
@@ -31,18 +34,6 @@ pub(crate) const MAX_DEPTH: u32 = 2048;
 
 /// Symlinks followed while one path is resolved, as Linux has it.
 pub(crate) const MAX_SYMLINKS_FOLLOWED: u32 = 40;
-
-/// Bytes of one extended attribute's value: what EROFS can say, one less than what Linux allows.
-pub(crate) const MAX_XATTR_VALUE: usize = 65535;
-
-/// Bytes of the names and values of all extended attributes of one entry.
-pub(crate) const MAX_XATTRS: usize = 128 << 10;
-
-/// Bytes of one PAX header or GNU long name, as Go's reader has it.
-pub(crate) const MAX_TAR_META: u64 = 1 << 20;
-
-/// Pieces of data of one sparse file.
-pub(crate) const MAX_SPARSE_PIECES: usize = 1 << 16;
 
 /// Threads that ingest layers at once, whatever the number of cores: each holds about 2 MiB.
 pub(crate) const MAX_WORKERS: usize = 8;

@@ -10,10 +10,10 @@
 //! However it is written, it ends as a list of [`Piece`]s that ascend, do not overlap, lie within
 //! the file and together are as long as the data in the archive: anything else is an error.
 
-use super::TarError;
-use super::header::octal_or_binary;
-use super::pax::decimal;
+use crate::TarError;
+use crate::header::octal_or_binary;
 use crate::limits::MAX_SPARSE_PIECES;
+use crate::pax::decimal;
 
 /// A run of data in a sparse file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub(crate) struct Piece {
 
 /// The `GNU.sparse.*` records of a PAX header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PaxSparse {
+pub(crate) struct PaxSparse {
     /// The file's name: that of the entry is made up.
-    pub(super) name: Option<Vec<u8>>,
+    pub(crate) name: Option<Vec<u8>>,
     major: Option<u64>,
     minor: Option<u64>,
     /// `GNU.sparse.size` or `GNU.sparse.realsize`.
@@ -37,7 +37,7 @@ pub(super) struct PaxSparse {
 
 /// What a PAX header says of a sparse file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum PaxSparseFile {
+pub(crate) enum PaxSparseFile {
     /// Not sparse.
     No,
     /// The map is in the header.
@@ -48,7 +48,7 @@ pub(super) enum PaxSparseFile {
 
 impl PaxSparse {
     /// Takes the record `GNU.sparse.<key>`.
-    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarError> {
+    pub(crate) fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), TarError> {
         let number = || decimal(value).ok_or(TarError::Sparse("number"));
         match key {
             b"name" => {
@@ -85,7 +85,7 @@ impl PaxSparse {
     }
 
     /// What the records come to.
-    pub(super) fn file(&self) -> Result<PaxSparseFile, TarError> {
+    pub(crate) fn file(&self) -> Result<PaxSparseFile, TarError> {
         let size = || self.size.ok_or(TarError::Sparse("no size"));
         match (self.major, self.minor) {
             (Some(1), Some(0) | None) if !self.has_map => {
@@ -117,7 +117,7 @@ fn pairs(numbers: &[u64]) -> Result<Vec<Piece>, TarError> {
 }
 
 /// Adds the pairs of an old GNU header or extension block; an empty pair ends them.
-pub(super) fn push_gnu_pieces(pieces: &mut Vec<Piece>, fields: &[u8]) -> Result<(), TarError> {
+pub(crate) fn push_gnu_pieces(pieces: &mut Vec<Piece>, fields: &[u8]) -> Result<(), TarError> {
     for pair in fields.as_chunks::<24>().0 {
         let (offset, length) = pair.split_at(12);
         if length.first() == Some(&0) {
@@ -137,7 +137,7 @@ pub(super) fn push_gnu_pieces(pieces: &mut Vec<Piece>, fields: &[u8]) -> Result<
 
 /// Collects the numbers of a PAX 1.0 map, which comes in blocks.
 #[derive(Debug, Default)]
-pub(super) struct MapInData {
+pub(crate) struct MapInData {
     line: Option<u64>,
     numbers: Vec<u64>,
     count: Option<u64>,
@@ -145,7 +145,7 @@ pub(super) struct MapInData {
 
 impl MapInData {
     /// Takes a block; the pieces once the map is complete, after which the data begins.
-    pub(super) fn push_block(&mut self, block: &[u8]) -> Result<Option<Vec<Piece>>, TarError> {
+    pub(crate) fn push_block(&mut self, block: &[u8]) -> Result<Option<Vec<Piece>>, TarError> {
         let wrong = || TarError::Sparse("map");
         for &byte in block {
             if byte == b'\n' {
@@ -171,7 +171,7 @@ impl MapInData {
 }
 
 /// Checks a map against the file's size and the bytes of data in the archive.
-pub(super) fn check(pieces: &[Piece], size: u64, data: u64) -> Result<(), TarError> {
+pub(crate) fn check(pieces: &[Piece], size: u64, data: u64) -> Result<(), TarError> {
     let (mut end, mut total) = (0u64, 0u64);
     for piece in pieces {
         if piece.offset < end {

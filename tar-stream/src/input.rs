@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 /// A buffered stream that can pass over bytes.
-pub(crate) trait Input: BufRead {
+pub trait Input: BufRead {
     /// Passes over `count` bytes; `UnexpectedEof` if there are fewer.
     fn skip(&mut self, mut count: u64) -> io::Result<()> {
         while count > 0 {
@@ -22,20 +22,21 @@ pub(crate) trait Input: BufRead {
 
 impl<I: Input> Input for &mut I {}
 
+impl<R: Read> Input for BufReader<R> {}
+
 /// Bytes in memory.
-#[cfg(test)]
 impl Input for &[u8] {}
 
 /// A file in which passing over is seeking.
 #[derive(Debug)]
-pub(crate) struct SeekInput {
+pub struct SeekInput {
     reader: BufReader<File>,
     left: u64,
 }
 
 impl SeekInput {
     /// Reads `file` from its start, which is where its position must be.
-    pub(crate) fn new(file: File) -> io::Result<Self> {
+    pub fn new(file: File) -> io::Result<Self> {
         let left = file.metadata()?.len();
         Ok(Self { reader: BufReader::new(file), left })
     }

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::header::{BLOCK, BLOCK_U64, Header, OCTAL_SIZE_LIMIT};
-use super::pax::{self, PaxHeader};
-use super::sparse::{self, MapInData, PaxSparseFile, Piece};
-use super::{Input, Member, MemberKind, TarError, Timestamp};
+use crate::header::{BLOCK, BLOCK_U64, Header, OCTAL_SIZE_LIMIT};
 use crate::limits::MAX_TAR_META;
+use crate::pax::{self, PaxHeader};
+use crate::sparse::{self, MapInData, PaxSparseFile, Piece};
+use crate::{Input, Member, MemberKind, TarError, Timestamp};
 
 /// Takes the data of a file from its start to its end.
-pub(crate) trait DataSink {
+pub trait DataSink {
     /// Why it could not.
     type Error: From<TarError>;
     /// The next bytes of the file.
@@ -20,7 +20,7 @@ pub(crate) trait DataSink {
 
 /// Reads an archive, entry by entry.
 #[derive(Debug)]
-pub(crate) struct TarReader<R> {
+pub struct TarReader<R> {
     input: R,
     /// Bytes read so far.
     position: u64,
@@ -43,25 +43,25 @@ struct Extended {
 }
 
 impl<R: Input> TarReader<R> {
-    pub(crate) fn new(input: R) -> Self {
+    pub fn new(input: R) -> Self {
         let pieces = Vec::new();
         Self { input, position: 0, data: 0, padding: 0, pieces, size: 0, ended: false }
     }
 
     /// Where in the stream the next unread byte is: after [`Self::next_member`], where the
     /// member's data begins.
-    pub(crate) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.position
     }
 
     /// Whether the current member's data in the archive is the file as it is.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         matches!(self.pieces[..], [Piece { offset: 0, length }] if length == self.size)
             || self.size == 0
     }
 
     /// The next member, passing over what is left of the current one; `None` after the last.
-    pub(crate) fn next_member(&mut self) -> Result<Option<Member>, TarError> {
+    pub fn next_member(&mut self) -> Result<Option<Member>, TarError> {
         let mut extended = Extended::default();
         loop {
             self.finish_member()?;
@@ -93,7 +93,7 @@ impl<R: Input> TarReader<R> {
     }
 
     /// Hands the current member's data to `sink`, holes and all, to the end of the file.
-    pub(crate) fn read_data<S: DataSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
+    pub fn read_data<S: DataSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         let mut at = 0;
         for piece in std::mem::take(&mut self.pieces) {
             if piece.offset > at {

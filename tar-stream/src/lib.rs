@@ -1,28 +1,39 @@
-//! A streaming reader of tar archives: V7, ustar, PAX, GNU and star headers, GNU and PAX sparse
-//! files, extended attributes.
+//! Tar archives as streams, on the host and in the guest.
 //!
-//! Written for hostile archives. There is one rule for what one reader could take this way and
-//! another that way (threats.md row 5): it is an error, and nothing is ever searched for a next
-//! header. Memory is bounded whatever the archive says. It extracts nothing; paths are handed on
-//! as they are in the archive.
+//! # Reading
+//! [`TarReader`] reads V7, ustar, PAX, GNU and star headers, GNU and PAX sparse files, extended
+//! attributes. Written for hostile archives. There is one rule for what one reader could take this
+//! way and another that way (threats.md row 5): it is an error, and nothing is ever searched for a
+//! next header. Memory is bounded whatever the archive says. It extracts nothing; paths are handed
+//! on as they are in the archive.
 //!
 //! Not supported: multi-volume archives, incremental dumps. Global PAX headers are ignored, as
 //! Docker does, and refused if they would change how the archive is read.
+//!
+//! # Writing
+//! [`TarWriter`] writes ustar headers, with PAX headers for what those cannot hold.
+
+#![forbid(unsafe_code)]
 
 mod header;
 mod input;
+pub mod limits;
 mod pax;
 mod reader;
 mod sparse;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::io;
 
 use thiserror::Error;
 
-pub(crate) use input::{Input, SeekInput};
-pub(crate) use reader::{DataSink, TarReader};
+pub use input::{Input, SeekInput};
+pub use reader::{DataSink, TarReader};
+pub use writer::TarWriter;
 
 /// Why an archive cannot be read.
 #[derive(Debug, Error)]
@@ -80,7 +91,7 @@ pub enum TarError {
 
 /// What an entry of an archive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MemberKind {
+pub enum MemberKind {
     Regular,
     HardLink,
     Symlink,
@@ -92,30 +103,30 @@ pub(crate) enum MemberKind {
 
 /// A point in time; `nanoseconds` count forward from `seconds`, also before 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Timestamp {
-    pub(crate) seconds: i64,
-    pub(crate) nanoseconds: u32,
+pub struct Timestamp {
+    pub seconds: i64,
+    pub nanoseconds: u32,
 }
 
 /// An extended attribute: full name and value.
-pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
+pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// An entry of an archive, with what extended headers said of it. Its data is read from the
 /// [`TarReader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
+pub struct Member {
     /// As in the archive, without NUL; may be anything else.
-    pub(crate) path: Vec<u8>,
-    pub(crate) kind: MemberKind,
+    pub path: Vec<u8>,
+    pub kind: MemberKind,
     /// Permission bits, 07777.
-    pub(crate) mode: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Timestamp,
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: Timestamp,
     /// Target of a hard or symbolic link; else empty.
-    pub(crate) link: Vec<u8>,
+    pub link: Vec<u8>,
     /// Size of the file with its holes; 0 unless `Regular`.
-    pub(crate) size: u64,
+    pub size: u64,
     /// In the order of the archive, each name once.
-    pub(crate) xattrs: Vec<Xattr>,
+    pub xattrs: Vec<Xattr>,
 }

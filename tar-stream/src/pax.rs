@@ -5,26 +5,26 @@
 //! is (star, GNU tar, Docker) or as `LIBARCHIVE.xattr.NAME` percent-encoded with the value in
 //! base64 (bsdtar, beside the former, which wins).
 
-use super::sparse::PaxSparse;
-use super::{TarError, Timestamp, Xattr};
 use crate::limits::{MAX_XATTR_VALUE, MAX_XATTRS};
+use crate::sparse::PaxSparse;
+use crate::{TarError, Timestamp, Xattr};
 
 /// What a PAX header says of the entry that follows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PaxHeader {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) link: Option<Vec<u8>>,
-    pub(super) size: Option<u64>,
-    pub(super) uid: Option<u64>,
-    pub(super) gid: Option<u64>,
-    pub(super) mtime: Option<Timestamp>,
-    pub(super) xattrs: Vec<Xattr>,
-    pub(super) sparse: PaxSparse,
+pub(crate) struct PaxHeader {
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) link: Option<Vec<u8>>,
+    pub(crate) size: Option<u64>,
+    pub(crate) uid: Option<u64>,
+    pub(crate) gid: Option<u64>,
+    pub(crate) mtime: Option<Timestamp>,
+    pub(crate) xattrs: Vec<Xattr>,
+    pub(crate) sparse: PaxSparse,
 }
 
 impl PaxHeader {
     /// Parses the data of an `x` header.
-    pub(super) fn parse(mut data: &[u8]) -> Result<Self, TarError> {
+    pub(crate) fn parse(mut data: &[u8]) -> Result<Self, TarError> {
         let mut header = Self::default();
         let mut libarchive = Vec::new();
         while !data.is_empty() {
@@ -77,7 +77,7 @@ impl PaxHeader {
 
 /// Refuses a global header that would change where entries begin or what they are called; all
 /// else that one may say is ignored.
-pub(super) fn check_global(mut data: &[u8]) -> Result<(), TarError> {
+pub(crate) fn check_global(mut data: &[u8]) -> Result<(), TarError> {
     while !data.is_empty() {
         let key = Record::split(&mut data)?.key;
         if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
@@ -127,7 +127,7 @@ fn optional<T>(value: &[u8], parse: fn(&[u8]) -> Option<T>) -> Result<Option<T>,
 }
 
 /// Decimal digits and nothing else.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -1,23 +1,23 @@
 //! The 512-byte header block: fields, numbers, checksum.
 
-use super::TarError;
+use crate::TarError;
 
 /// Bytes of a tar block.
 pub(crate) const BLOCK: usize = 512;
 /// [`BLOCK`] as the stream counts.
-pub(super) const BLOCK_U64: u64 = 512;
+pub(crate) const BLOCK_U64: u64 = 512;
 
 /// Largest number of the 11 octal digits of a size field, plus one.
-pub(super) const OCTAL_SIZE_LIMIT: u64 = 1 << 33;
+pub(crate) const OCTAL_SIZE_LIMIT: u64 = 1 << 33;
 
 /// A header block whose checksum was right.
 #[derive(Clone, Debug)]
-pub(super) struct Header(pub(super) [u8; BLOCK]);
+pub(crate) struct Header(pub(crate) [u8; BLOCK]);
 
 /// Field positions of POSIX.1-1988 §10.1.1, and of GNU and star where they differ.
 impl Header {
     /// `None` if the checksum is wrong.
-    pub(super) fn new(block: [u8; BLOCK]) -> Option<Self> {
+    pub(crate) fn new(block: [u8; BLOCK]) -> Option<Self> {
         let header = Self(block);
         let stated = octal_or_binary(header.field(148, 8))?;
         // The field itself counts as spaces; old writers summed signed bytes.
@@ -48,7 +48,7 @@ impl Header {
     }
 
     /// The name, with the prefix that ustar and star headers have and GNU ones have not.
-    pub(super) fn path(&self) -> Vec<u8> {
+    pub(crate) fn path(&self) -> Vec<u8> {
         let name = self.text(0, 100);
         let prefix: &[u8] = if self.field(257, 6) != b"ustar\0" {
             b""
@@ -60,42 +60,42 @@ impl Header {
         if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
     }
 
-    pub(super) fn link(&self) -> &[u8] {
+    pub(crate) fn link(&self) -> &[u8] {
         self.text(157, 100)
     }
 
-    pub(super) fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.field(156, 1).first().copied().unwrap_or_default()
     }
 
-    pub(super) fn mode(&self) -> Result<u16, TarError> {
+    pub(crate) fn mode(&self) -> Result<u16, TarError> {
         // Only the permission bits; some writers put the file type above them.
         let mode = self.unsigned(100, 8, "mode")? & 0o7777;
         u16::try_from(mode).map_err(|_| TarError::Number { field: "mode" })
     }
 
-    pub(super) fn uid(&self) -> Result<u64, TarError> {
+    pub(crate) fn uid(&self) -> Result<u64, TarError> {
         self.unsigned(108, 8, "uid")
     }
 
-    pub(super) fn gid(&self) -> Result<u64, TarError> {
+    pub(crate) fn gid(&self) -> Result<u64, TarError> {
         self.unsigned(116, 8, "gid")
     }
 
-    pub(super) fn size(&self) -> Result<u64, TarError> {
+    pub(crate) fn size(&self) -> Result<u64, TarError> {
         self.unsigned(124, 12, "size")
     }
 
-    pub(super) fn mtime(&self) -> Result<i64, TarError> {
+    pub(crate) fn mtime(&self) -> Result<i64, TarError> {
         self.number(136, 12, "mtime")
     }
 
-    pub(super) fn device(&self) -> Result<(u64, u64), TarError> {
+    pub(crate) fn device(&self) -> Result<(u64, u64), TarError> {
         Ok((self.unsigned(329, 8, "device major")?, self.unsigned(337, 8, "device minor")?))
     }
 
     /// Old GNU sparse header: four pairs, whether more follow, and the file's real size.
-    pub(super) fn gnu_sparse(&self) -> Result<(&[u8], bool, u64), TarError> {
+    pub(crate) fn gnu_sparse(&self) -> Result<(&[u8], bool, u64), TarError> {
         let more = self.field(482, 1) != [0];
         Ok((self.field(386, 96), more, self.unsigned(483, 12, "sparse size")?))
     }
@@ -103,7 +103,7 @@ impl Header {
 
 /// A numeric field: octal digits between spaces and NULs, or GNU's base 256 with the top bit set;
 /// an empty field is 0.
-pub(super) fn octal_or_binary(field: &[u8]) -> Option<i64> {
+pub(crate) fn octal_or_binary(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
         // The bit below the marker is the sign, and stands for all bits that are not there.
