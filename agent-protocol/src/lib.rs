@@ -20,8 +20,10 @@
 //! [`VERSION`] when the meaning of something old changes.
 
 mod frame;
+mod paths;
 
 pub use frame::{FrameError, decode, encode, read_frame, write_frame};
+pub use paths::{PathAnswer, PathStat};
 
 use serde::{Deserialize, Serialize};
 

@@ -31,6 +31,7 @@ mod boot;
 mod clone;
 mod container;
 mod control;
+pub mod files;
 mod poll;
 mod reaper;
 mod serial;

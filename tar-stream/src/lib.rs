@@ -12,6 +12,9 @@
 //!
 //! # Writing
 //! [`TarWriter`] writes ustar headers, with PAX headers for what those cannot hold.
+//!
+//! # Trees
+//! [`tree`] packs and unpacks file trees.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +28,7 @@ mod sparse;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tree;
 mod writer;
 
 use std::io;
