@@ -47,7 +47,8 @@ mod tests {
         }
     }
 
-    /// The tests that hold a promise, `case MODULE::TEST` or `CRATE MODULE::TEST`, exist.
+    /// The tests that hold a promise, `case MODULE::TEST`, `faults MODULE::TEST` or
+    /// `CRATE MODULE::TEST`, exist.
     #[test]
     fn tests_named_in_the_specification_exist() {
         let root = repository();
@@ -57,6 +58,7 @@ mod tests {
             let Some((module, function)) = test.split_once("::") else { continue };
             let folder = match crate_name {
                 "case" => root.join("tests/cases"),
+                "faults" => root.join("tests/faults"),
                 name => root.join(name).join("src"),
             };
             let text = match crate_name {

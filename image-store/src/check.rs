@@ -86,7 +86,7 @@ pub(crate) fn check(
     if repair {
         let _lock = Lock::exclusive(&paths.catalog_lock())?;
         let in_use = containers().map_err(CheckError::Containers)?;
-        collect(paths, &Catalog::read(paths)?, &in_use, &content)?;
+        collect(paths, &ingest, &Catalog::read(paths)?, &in_use, &content)?;
     }
     Ok(Checked { images: catalog.images.len(), layers, damages })
 }
@@ -133,7 +133,7 @@ impl Check<'_> {
             None => Outcome::Lost,
             Some(_) if !self.repair => Outcome::Found,
             Some(_) => {
-                remove(path)?;
+                self.discard(path)?;
                 Outcome::Removed
             }
         };
@@ -207,7 +207,7 @@ impl Check<'_> {
                     self.replace(fresh, &published)?;
                     Outcome::Remade
                 }
-                None if remove(&published)? => Outcome::Removed,
+                None if self.discard(&published)? => Outcome::Removed,
                 None => Outcome::Lost,
             };
             if outcome != Outcome::Remade {
@@ -287,15 +287,18 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Removes a file or a folder, all of it or nothing; whether it was there.
+    fn discard(&self, path: &Path) -> Result<bool, StoreError> {
+        let taken = self.ingest.take(path)?;
+        sync_folder(path.parent().unwrap_or(path))?;
+        Ok(taken)
+    }
+
     /// Puts a folder in the place of another. Killed in between, the old one is missing, which the
     /// next repair makes good.
     fn replace(&self, fresh: &Path, published: &Path) -> Result<(), StoreError> {
         sync_folder(fresh)?;
-        if published.exists() {
-            let aside = self.ingest.path().join("replaced");
-            remove(&aside)?;
-            fs::rename(published, &aside).map_err(io_error("move aside", published))?;
-        }
+        self.ingest.take(published)?;
         publish(fresh, published)
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
@@ -127,6 +128,8 @@ fn open_lock(path: &Path) -> Result<File, StoreError> {
 #[derive(Debug)]
 pub(crate) struct Ingest {
     folder: TempDir,
+    /// Things moved here so far.
+    taken: AtomicUsize,
     _lock: Lock,
 }
 
@@ -137,11 +140,22 @@ impl Ingest {
         let _creating = Lock::exclusive(&parent.join(INGEST_LOCK))?;
         let folder = TempDir::new_in(&parent).map_err(io_error("create a folder in", &parent))?;
         let lock = Lock::exclusive(&folder.path().join(INGEST_LOCK))?;
-        Ok(Self { folder, _lock: lock })
+        Ok(Self { folder, taken: AtomicUsize::new(0), _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Moves something of the store here, to be deleted with the folder; whether it was there. The
+    /// folder it was in has to be synced before that.
+    pub(crate) fn take(&self, path: &Path) -> Result<bool, StoreError> {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        match fs::rename(path, self.path().join(format!("taken-{number}"))) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("move aside", path)(error)),
+        }
     }
 
     /// Removes the folders of loads that were killed.

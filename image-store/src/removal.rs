@@ -118,7 +118,7 @@ impl Change {
     fn commit(self, paths: &Paths) -> Result<u64, StoreError> {
         self.catalog.clone().write(paths, &self.ingest, &self.lock)?;
         match &self.collecting {
-            Some(content) => collect(paths, &self.catalog, &self.containers, content),
+            Some(content) => collect(paths, &self.ingest, &self.catalog, &self.containers, content),
             None => Ok(0),
         }
     }
