@@ -74,7 +74,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        ContainerSpec, FromAgent, ProcessId, ProcessSpec, StreamHello, ToAgent, VERSION, WindowSize,
+        Change, ContainerSpec, FromAgent, ProcessId, ProcessSpec, StreamHello, ToAgent, VERSION,
+        WindowSize,
     };
 
     fn start() -> ToAgent {
@@ -146,6 +147,7 @@ mod tests {
             let _ = decode::<FromAgent>(&bytes);
             let _ = decode::<ToAgent>(&bytes);
             let _ = decode::<StreamHello>(&bytes);
+            let _ = decode::<Change>(&bytes);
             let _ = read_frame::<FromAgent>(&mut bytes.as_slice());
         }
 

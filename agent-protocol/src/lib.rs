@@ -19,9 +19,11 @@
 //! **The order of enum variants and of struct fields is the wire format**: append only, and raise
 //! [`VERSION`] when the meaning of something old changes.
 
+mod changes;
 mod frame;
 mod paths;
 
+pub use changes::{Change, ChangeKind};
 pub use frame::{FrameError, decode, encode, read_frame, write_frame};
 pub use paths::{PathAnswer, PathStat};
 

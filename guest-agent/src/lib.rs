@@ -32,6 +32,7 @@ mod clone;
 mod container;
 mod control;
 pub mod files;
+pub mod layer;
 mod poll;
 mod reaper;
 mod serial;
