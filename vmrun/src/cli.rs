@@ -1,6 +1,7 @@
 //! The command line. `vmrun [OPTIONS] IMAGE …` is `vmrun run [OPTIONS] IMAGE …`.
 
 mod images;
+mod observe;
 mod registry;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -9,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use images::*;
+pub use observe::*;
 pub use registry::*;
 
 use crate::{container::ContainerName, disk::DiskSize, size::ByteSize};
@@ -16,9 +18,9 @@ use crate::{container::ContainerName, disk::DiskSize, size::ByteSize};
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
 const NOT_YET: &[&str] = &[
-    "attach", "build", "commit", "cp", "create", "diff", "events", "exec", "export", "info",
-    "logs", "network", "pause", "port", "rename", "restart", "search", "stats", "top", "unpause",
-    "update", "volume", "wait",
+    "attach", "build", "commit", "cp", "create", "diff", "exec", "export", "info", "network",
+    "pause", "port", "rename", "restart", "search", "stats", "top", "unpause", "update", "volume",
+    "wait",
 ];
 
 /// Commands that vmrun starts itself with.
@@ -69,6 +71,12 @@ pub enum Action {
     /// Remove one or more containers
     #[command(after_help = "Example:\n  vmrun rm -f web")]
     Rm(RmArgs),
+    /// Show what a container has printed
+    #[command(after_help = "Example:\n  vmrun logs -f --tail 10 web")]
+    Logs(LogsArgs),
+    /// Show what happens to containers and images, as it happens
+    #[command(after_help = "Example:\n  vmrun events --since 1h --filter event=die")]
+    Events(EventsArgs),
     /// Load images from an archive: an OCI layout or archive, or what 'docker save' writes
     #[command(
         after_help = "Examples:\n  vmrun load -i debian.tar\n  docker save alpine | vmrun load"

@@ -20,32 +20,42 @@ impl FromStr for ByteSize {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        let syntax = || SizeError::Syntax(text.into());
-        let lower = text.trim().to_ascii_lowercase();
-        let end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
-        let (number, unit) = lower.split_at(end);
-        let shift = match unit.trim_start() {
-            "" | "b" => 0,
-            "k" | "kb" | "kib" => 10,
-            "m" | "mb" | "mib" => 20,
-            "g" | "gb" | "gib" => 30,
-            "t" | "tb" | "tib" => 40,
-            _ => return Err(syntax()),
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let whole: u64 = whole.parse().map_err(|_| syntax())?;
-        let mut bytes = whole.checked_mul(1 << shift).ok_or_else(syntax)?;
-        if !fraction.is_empty() {
-            // Nine digits are more than any unit can tell apart in practice.
-            let digits = &fraction[..fraction.len().min(9)];
-            let value: u64 = digits.parse().map_err(|_| syntax())?;
-            let scale = 10_u128.pow(u32::try_from(digits.len()).map_err(|_| syntax())?);
-            let part = u128::from(value) * (1_u128 << shift) / scale;
-            bytes =
-                bytes.checked_add(u64::try_from(part).map_err(|_| syntax())?).ok_or_else(syntax)?;
-        }
-        Ok(Self(bytes))
+        parse(text, 1024).map(Self)
     }
+}
+
+/// Parses a size as Docker does where it counts in decimal units: `10m` are ten million bytes.
+#[allow(dead_code, reason = "for run's options")]
+pub fn decimal(text: &str) -> Result<u64, SizeError> {
+    parse(text, 1000)
+}
+
+/// Parses a size; a unit is `step` times the one before it.
+fn parse(text: &str, step: u64) -> Result<u64, SizeError> {
+    let syntax = || SizeError::Syntax(text.into());
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let unit = match unit.trim_start() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => step,
+        "m" | "mb" | "mib" => step.pow(2),
+        "g" | "gb" | "gib" => step.pow(3),
+        "t" | "tb" | "tib" => step.pow(4),
+        _ => return Err(syntax()),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().map_err(|_| syntax())?;
+    let mut bytes = whole.checked_mul(unit).ok_or_else(syntax)?;
+    if !fraction.is_empty() {
+        // Nine digits are more than any unit can tell apart in practice.
+        let digits = &fraction[..fraction.len().min(9)];
+        let value: u64 = digits.parse().map_err(|_| syntax())?;
+        let scale = 10_u128.pow(u32::try_from(digits.len()).map_err(|_| syntax())?);
+        let part = u128::from(value) * u128::from(unit) / scale;
+        bytes = bytes.checked_add(u64::try_from(part).map_err(|_| syntax())?).ok_or_else(syntax)?;
+    }
+    Ok(bytes)
 }
 
 /// Three significant digits in decimal units, as `docker images` prints sizes.
@@ -91,6 +101,15 @@ mod tests {
             ("7", 7),
         ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn decimal_units_are_powers_of_a_thousand() {
+        for (text, bytes) in
+            [("10m", 10_000_000), ("1.5kB", 1_500), ("2g", 2_000_000_000), ("7", 7)]
+        {
+            assert_eq!(decimal(text), Ok(bytes), "{text}");
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 /// Fields that hold maps, whose keys are the user's or the image's.
 const MAPS: &[&str] = &[
     "Annotations",
+    "Attributes",
     "Data",
     "ExposedPorts",
     "Labels",

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Action, KillArgs, LoadArgs, PsArgs, PullArgs, PushArgs, RmArgs, RunArgs, StartArgs, StopArgs,
+    Action, EventsArgs, KillArgs, LoadArgs, LogsArgs, PsArgs, PullArgs, PushArgs, RmArgs, RunArgs,
+    StartArgs, StopArgs,
 };
 
 #[derive(Debug, Args)]
@@ -222,6 +223,8 @@ pub enum ContainerAction {
     Stop(StopArgs),
     /// Kill one or more running containers
     Kill(KillArgs),
+    /// Show what a container has printed
+    Logs(LogsArgs),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -238,6 +241,8 @@ pub enum SystemAction {
     Df(DfArgs),
     /// Remove stopped containers, and images that nothing uses
     Prune(ImagePruneArgs),
+    /// Show what happens to containers and images, as it happens
+    Events(EventsArgs),
     /// Verify all that is in the store
     #[command(after_help = "Exit status 1 if something is damaged, or needs to be loaded again.")]
     Check(CheckArgs),
@@ -269,6 +274,7 @@ impl From<ContainerAction> for Action {
             ContainerAction::Start(args) => Self::Start(args),
             ContainerAction::Stop(args) => Self::Stop(args),
             ContainerAction::Kill(args) => Self::Kill(args),
+            ContainerAction::Logs(args) => Self::Logs(args),
             ContainerAction::Rm(args) => Self::Rm(args),
             ContainerAction::Inspect(of) => {
                 Self::Inspect(InspectArgs { kind: Some(Kind::Container), of })

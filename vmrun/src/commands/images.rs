@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cli::{ImagesArgs, TagArgs},
+    events::Event,
     size::ByteSize,
 };
 
@@ -24,7 +25,12 @@ pub fn tag(args: &TagArgs) -> Result<()> {
     let target: Reference = args.target.parse().with_context(|| {
         format!("Error parsing reference: {:?} is not a valid repository/tag", args.target)
     })?;
-    Ok(Host::open()?.images.tag(&args.source, &target)?)
+    let host = Host::open()?;
+    host.images.tag(&args.source, &target)?;
+    if let Ok(image) = host.images.find(&target.to_string()) {
+        host.tell(Event::of_image(&image.id.to_string(), &target.or_latest().familiar(), "tag"));
+    }
+    Ok(())
 }
 
 pub fn images(args: &ImagesArgs) -> Result<()> {

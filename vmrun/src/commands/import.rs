@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Host, print};
-use crate::{cli::ImportArgs, error::failure};
+use crate::{cli::ImportArgs, error::failure, events::Event};
 
 pub fn import(args: &ImportArgs) -> Result<()> {
     let name = args.name.as_deref().map(|name| {
@@ -40,6 +40,7 @@ pub fn import(args: &ImportArgs) -> Result<()> {
         Box::new(File::open(&args.file).with_context(|| format!("cannot read {shown}"))?)
     };
     let id = host.images.import(&mut archive, &describe, name)?;
+    host.tell(Event::of_image(&id.to_string(), &id.to_string(), "import"));
     print(&format!("{id}\n"))
 }
 

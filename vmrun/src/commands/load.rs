@@ -9,7 +9,7 @@ use anyhow::Result;
 use image_store::{Progress, Source};
 
 use super::{Host, print, progress::Bars};
-use crate::{cli::LoadArgs, error::failure};
+use crate::{cli::LoadArgs, error::failure, events::Event};
 
 pub fn load(args: &LoadArgs) -> Result<()> {
     let host = Host::open()?;
@@ -28,6 +28,8 @@ pub fn load(args: &LoadArgs) -> Result<()> {
     };
     drop(progress);
     for image in loaded {
+        let id = image.id.to_string();
+        host.tell(Event::of_image(&id, &id, "load"));
         if image.names.is_empty() {
             print(&format!("Loaded image ID: {}\n", image.id))?;
         }

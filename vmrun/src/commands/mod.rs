@@ -2,6 +2,7 @@
 
 mod df;
 mod doctor;
+mod events;
 mod filters;
 mod history;
 mod images;
@@ -11,6 +12,7 @@ mod kill;
 mod listing;
 mod load;
 mod login;
+mod logs;
 mod progress;
 mod prune;
 mod ps;
@@ -24,6 +26,8 @@ mod start;
 mod store_check;
 mod table;
 
+pub use filters::Filters;
+
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
@@ -34,7 +38,9 @@ use registry::{Config, Credentials, Registries};
 use crate::{
     cli::{Action, Cli, SystemAction},
     container::Containers,
-    descriptors, monitor,
+    descriptors,
+    events::{Event, record as record_event},
+    monitor,
     paths::Paths,
     vm_process,
 };
@@ -48,6 +54,8 @@ pub fn run(action: Action) -> Result<u8> {
         Action::Kill(args) => kill::kill(&args),
         Action::Ps(args) => ps::ps(&args).map(|()| 0),
         Action::Rm(args) => rm::rm(&args),
+        Action::Logs(args) => logs::logs(&args).map(|()| 0),
+        Action::Events(args) => events::events(&args).map(|()| 0),
         Action::Load(args) => load::load(&args).map(|()| 0),
         Action::Images(args) => images::images(&args).map(|()| 0),
         Action::Rmi(args) => rmi::rmi(&args),
@@ -64,6 +72,7 @@ pub fn run(action: Action) -> Result<u8> {
         Action::ContainerPrune(args) => prune::containers(&args).map(|()| 0),
         Action::System(SystemAction::Df(args)) => df::df(&args).map(|()| 0),
         Action::System(SystemAction::Prune(args)) => prune::system(&args).map(|()| 0),
+        Action::System(SystemAction::Events(args)) => events::events(&args).map(|()| 0),
         Action::System(SystemAction::Check(args)) => store_check::check(&args),
         Action::Image(_) | Action::Container(_) => run(action.ungrouped()),
         Action::Doctor => doctor::doctor(),
@@ -110,6 +119,11 @@ impl Host {
             root: container.record.image.root,
         });
         Ok(in_use.collect())
+    }
+
+    /// Records what has happened.
+    fn tell(&self, event: Event) {
+        record_event(&self.paths, event);
     }
 
     /// The registries, by the user's settings and logins.

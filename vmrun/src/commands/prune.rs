@@ -11,7 +11,7 @@ use image_store::{ImageSummary, Removal};
 use super::{
     Host,
     filters::{Filters, ImageFilter},
-    print,
+    print, rmi,
 };
 use crate::{
     cli::{ImagePruneArgs, PruneArgs},
@@ -104,7 +104,9 @@ fn remove_images(host: &Host, all: bool, filter: &ImageFilter<'_>) -> Result<u64
             })
     };
     host.containers.sweep()?;
+    let images: Vec<_> = host.images.images()?.into_iter().map(|image| image.id).collect();
     let pruned = host.images.prune(&unwanted, &|| host.in_use())?;
+    rmi::tell(host, &pruned.removals, &images);
     if !pruned.removals.is_empty() {
         let lines = pruned.removals.iter().map(|removal| match removal {
             Removal::Untagged(name) => format!("untagged: {name}\n"),

@@ -11,7 +11,7 @@ use super::{
     progress::{Bars, Lines},
     reference,
 };
-use crate::cli::PullArgs;
+use crate::{cli::PullArgs, events::Event};
 
 pub fn pull(args: &PullArgs) -> Result<()> {
     let host = Host::open()?;
@@ -113,6 +113,7 @@ fn fetch(
         false => "Downloaded newer image",
     };
     let name = reference.familiar();
+    host.tell(Event::of_image(&name, &reference.familiar_repository(), "pull"));
     talk.say(&format!("Digest: {}\nStatus: {status} for {name}\n", pulled.digest));
     Ok(pulled)
 }

@@ -18,7 +18,7 @@ use super::{
     progress::{Bars, short},
     reference,
 };
-use crate::cli::PushArgs;
+use crate::{cli::PushArgs, events::Event};
 
 /// Blobs that are sent at once.
 const STREAMS: usize = 3;
@@ -87,6 +87,7 @@ fn push_one(host: &Host, repository: &Repository, name: &Reference, quiet: bool)
     let (manifest, media_type) = (&outgoing.manifest, &outgoing.media_type);
     let digest = repository.push_manifest(tag, media_type, manifest)?;
     host.images.note_digest(&outgoing.id, &name.with_digest(digest))?;
+    host.tell(Event::of_image(&name.familiar(), &name.familiar_repository(), "push"));
     match quiet {
         true => Ok(()),
         false => print(&format!("{tag}: digest: {digest} size: {}\n", manifest.len())),

@@ -10,10 +10,11 @@ use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
 use super::Host;
-use crate::{cli::SaveArgs, error::failure};
+use crate::{cli::SaveArgs, error::failure, events::Event};
 
 pub fn save(args: &SaveArgs) -> Result<()> {
-    let images = Host::open()?.images;
+    let host = Host::open()?;
+    let images = &host.images;
     match &args.output {
         Some(path) => {
             save_to(path, |file| Ok(images.save(&args.images, &mut BufWriter::new(file))?))
@@ -23,7 +24,12 @@ pub fn save(args: &SaveArgs) -> Result<()> {
             Err(failure(1, message))
         }
         None => Ok(images.save(&args.images, &mut io::stdout().lock())?),
+    }?;
+    for image in args.images.iter().filter_map(|name| images.find(name).ok()) {
+        let id = image.id.to_string();
+        host.tell(Event::of_image(&id, &id, "save"));
     }
+    Ok(())
 }
 
 /// The file is the whole archive or what it was before; something else than a file, such as

@@ -1,0 +1,68 @@
+//! The words of commands that watch containers.
+
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::OutputArgs;
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Show what comes, too, until the container stops
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last lines, as many as this, or 'all'
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NUMBER",
+        default_value = "all",
+        allow_negative_numbers = true
+    )]
+    pub tail: Tail,
+    /// Only lines since a point in time (2026-01-31T12:00:00Z), or since how long ago (42m)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only lines until a point in time, or until how long ago
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Show the details that come with a line: none here, but for the space after them
+    #[arg(long)]
+    pub details: bool,
+    pub container: String,
+}
+
+/// How many lines from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail(pub Option<u64>);
+
+impl FromStr for Tail {
+    type Err = String;
+
+    /// A negative number is all of them, as in Docker.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse::<i64>()) {
+            ("all", _) => Ok(Self(None)),
+            (_, Ok(number)) => Ok(Self(number.try_into().ok())),
+            _ => Err("a number or 'all' is wanted".into()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Past events, too, since a point in time (2026-01-31T12:00:00Z) or since how long ago (42m)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// End at a point in time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only some: container=, event=, image=, label=, type=
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}

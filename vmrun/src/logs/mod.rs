@@ -1,0 +1,51 @@
+//! What containers print, kept on disk.
+//!
+//! ```text
+//! containers/<id>/log/
+//!   json.log        what is written now
+//!   json.log.1 …    what was written before
+//! ```
+//! A line of the container is a line of the file, as Docker's driver `json-file` writes it:
+//!
+//! ```json
+//! {"log":"hello\n","stream":"stdout","time":"2026-01-01T00:00:00.000000001Z"}
+//! ```
+//!
+//! - A line longer than 16 KiB is split into pieces; all but the last have no newline. A line that
+//!   the container did not finish has none either.
+//! - Bytes that are not UTF-8 survive: each is written as the escape of a lone low surrogate, `0xff`
+//!   as `\udcff`, which no UTF-8 text can hold. That is still JSON; readers that know nothing of it
+//!   see U+FFFD there, which is what Docker writes in the first place.
+//! - Nothing is synced: what a power cut takes of a log was never promised.
+//!
+//! [`LogWriter`] is the monitor's, [`LogReader`] everybody's; they share only the files.
+
+#[allow(dead_code, reason = "for run's options")]
+mod config;
+mod escape;
+mod follow;
+mod line;
+mod reader;
+mod rotation;
+#[allow(dead_code, reason = "for the monitor's threads")]
+mod writer;
+
+#[allow(unused_imports, reason = "for run's options")]
+pub use config::{LogConfig, LogConfigError, LogDriver};
+pub use follow::follow;
+pub use line::LogLine;
+pub use reader::{LogReader, Selection};
+#[allow(unused_imports, reason = "for the monitor's threads")]
+pub use writer::{LogError, LogWriter};
+
+use std::path::Path;
+
+use crate::journal::Journal;
+
+/// Longest piece of a line, in bytes, as Docker has it.
+const MAX_LINE: usize = 16 << 10;
+
+/// The log of the container in this folder.
+fn journal(container: &Path, config: &LogConfig) -> Journal {
+    Journal::new(container.join("log"), "json.log", config.max_file)
+}
