@@ -1,5 +1,7 @@
 //! The command line. `vmrun [OPTIONS] IMAGE …` is `vmrun run [OPTIONS] IMAGE …`.
 
+#[allow(dead_code, reason = "see commands::cp")]
+mod copy;
 mod images;
 mod observe;
 mod registry;
@@ -9,6 +11,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+#[allow(unused_imports, reason = "see commands::cp")]
+pub use copy::*;
 pub use images::*;
 pub use observe::*;
 pub use registry::*;

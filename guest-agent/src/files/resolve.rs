@@ -26,12 +26,14 @@ impl Resource {
     pub(super) fn find(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<Self> {
         let mut words = root_words(path);
         let name = words.last().map_or(&b"/"[..], |&last| last).to_vec();
-        let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+        let (typed, slashes) = path.split_at_checked(end).unwrap_or_default();
+        let last = typed.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let (entry, name) = match last {
             b"." => (b".".to_vec(), b".".to_vec()),
             // Docker takes no path for the contents of the root.
             _ if path.is_empty() => (b".".to_vec(), b".".to_vec()),
-            b"" => (b".".to_vec(), name),
+            _ if !slashes.is_empty() => (b".".to_vec(), name),
             _ => match words.pop() {
                 Some(entry) => (entry.to_vec(), name),
                 None => (b".".to_vec(), name),

@@ -100,6 +100,7 @@ fn a_path_is_looked_at_as_docker_does() {
         ("/etc", "etc"),
         ("etc/", "etc"),
         ("/etc/.", "."),
+        ("/etc/.//", "."),
         ("/", "/"),
         ("", "."),
         (".", "."),

@@ -4,7 +4,7 @@
 //! they had; sockets are left out, as nothing can be said of them. Nothing here waits for the other
 //! end of a FIFO or opens a device.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -71,8 +71,12 @@ pub enum PackError {
 
 /// Writes the archive of a tree, with its end mark.
 pub fn pack<W: Write>(source: &Source<'_>, out: W) -> Result<(), PackError> {
-    let mut packer =
-        Packer { source, writer: TarWriter::new(out), seen: HashMap::new(), chunk: vec![0; CHUNK] };
+    let mut packer = Packer {
+        source,
+        writer: TarWriter::new(out),
+        seen: BTreeMap::new(),
+        chunk: vec![0; CHUNK],
+    };
     packer.run()?;
     packer.writer.finish().map(drop).map_err(PackError::Write)
 }
@@ -81,7 +85,7 @@ struct Packer<'a, W> {
     source: &'a Source<'a>,
     writer: TarWriter<W>,
     /// Device and inode of the files that have several names, and the first of those.
-    seen: HashMap<(u64, u64), Vec<u8>>,
+    seen: BTreeMap<(u64, u64), Vec<u8>>,
     chunk: Vec<u8>,
 }
 
