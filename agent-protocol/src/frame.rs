@@ -74,8 +74,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Change, ContainerSpec, FromAgent, ProcessId, ProcessSpec, StreamHello, ToAgent, VERSION,
-        WindowSize,
+        Change, ContainerSpec, FromAgent, Limit, ProcessId, ProcessSpec, StreamHello, Tmpfs,
+        ToAgent, VERSION, WindowSize,
     };
 
     fn start() -> ToAgent {
@@ -91,9 +91,18 @@ mod tests {
                 env: vec![b"A=b".to_vec()],
                 cwd: b"/".to_vec(),
                 user: "1:2".into(),
+                groups: Vec::new(),
                 terminal: Some(WindowSize { rows: 24, columns: 80 }),
                 stdin: true,
+                output: true,
             },
+            read_only: false,
+            shm_bytes: 64 << 20,
+            tmpfs: vec![Tmpfs { target: b"/run".to_vec(), options: "size=1m".into() }],
+            limits: vec![Limit { resource: 7, soft: Some(1), hard: None }],
+            sysctls: vec![("net.core.somaxconn".into(), "1".into())],
+            capabilities: 1,
+            privileged: false,
         }))
     }
 
@@ -135,6 +144,7 @@ mod tests {
     #[test]
     fn message_over_the_limit_is_not_sent() {
         let message = FromAgent::StartFailed {
+            process: ProcessId::INIT,
             reason: crate::StartFailure::Setup,
             message: "x".repeat(MAX_FRAME),
         };

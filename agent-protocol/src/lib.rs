@@ -9,9 +9,16 @@
 //!   [`write_frame`]).
 //! - a **stream** connection for each of stdin, stdout and stderr of a process. The host dials the
 //!   agent at [`STREAM_PORT`] and sends one [`StreamHello`] frame; raw bytes follow, one way. A
-//!   connection may arrive before the process it names exists; it waits for it. The end of the
-//!   stream is the shutdown of the writing half; the reader then closes, so the writer of the last
+//!   connection for the image's command may arrive before there is one and waits for it; another
+//!   process has to have started. The end of the stream is the shutdown of the writing half; the reader then closes, so the writer of the last
 //!   byte knows that it arrived.
+//!
+//! A process is the image's command, a command that joins it in the container, or a [`Task`]: work
+//! of the agent's own on the container's files, in a process of its own whose input and output are
+//! streams like any other's. What goes wrong in a task is one line on its stderr.
+//!
+//! The disks can be had without the command ([`ToAgent::Hold`]): that is how the host gets at the
+//! files of a stopped container, since it never mounts what a guest could write.
 //!
 //! The host trusts no byte of it: a frame is bounded by [`MAX_FRAME`] before it is allocated, and
 //! every decoding fault is an error that ends the connection.
@@ -22,15 +29,17 @@
 mod changes;
 mod frame;
 mod paths;
+mod spec;
 
 pub use changes::{Change, ChangeKind};
 pub use frame::{FrameError, decode, encode, read_frame, write_frame};
 pub use paths::{PathAnswer, PathStat};
+pub use spec::{ContainerSpec, HoldSpec, Limit, ProcessSpec, Task, Tmpfs, Work};
 
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; host and agent refuse each other when it differs.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Host vsock port that the agent dials once when it is ready.
 pub const CONTROL_PORT: u32 = 1024;
@@ -40,6 +49,9 @@ pub const STREAM_PORT: u32 = 1025;
 
 /// Largest encoded message in bytes, without its 4-byte length.
 pub const MAX_FRAME: usize = 1 << 20;
+
+/// Most processes beside the image's command that exist at once.
+pub const MAX_PROCESSES: usize = 512;
 
 /// A process in the container, named by the host. The image's command is [`ProcessId::INIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,13 +67,29 @@ impl ProcessId {
 pub enum ToAgent {
     /// First message on the connection; the agent answers with its own [`FromAgent::Hello`].
     Hello { version: u32 },
-    /// Sets up the container and starts its command; once per VM. Answered by
-    /// [`FromAgent::Started`] or [`FromAgent::StartFailed`].
+    /// Sets up the container and starts its command; once per VM, and not after
+    /// [`ToAgent::Hold`]. Answered by [`FromAgent::Started`] or [`FromAgent::StartFailed`] for
+    /// [`ProcessId::INIT`].
     Start(Box<ContainerSpec>),
     /// Sends a signal (1–64) to a process. Not answered; no error if the process has ended.
     Signal { process: ProcessId, signal: u8 },
     /// Sets the window size of the process's terminal. Not answered; ignored without one.
     Resize { process: ProcessId, size: WindowSize },
+    /// Starts another process, under a number that has not been used before. Answered by
+    /// [`FromAgent::Started`] or [`FromAgent::StartFailed`], and in its time by
+    /// [`FromAgent::Exited`].
+    Exec { process: ProcessId, work: Box<Work> },
+    /// Freezes every process of the container, or lets them go on. Answered by
+    /// [`FromAgent::Frozen`] when that is so.
+    Freeze(bool),
+    /// The time in nanoseconds since 1970, sent when the guest may have missed some. Not answered.
+    SetClock(u64),
+    /// Makes the container's files ready for tasks, without starting its command; in place of
+    /// [`ToAgent::Start`]. Answered by [`FromAgent::Started`] or [`FromAgent::StartFailed`] for
+    /// [`ProcessId::INIT`].
+    Hold(HoldSpec),
+    /// Ends what [`ToAgent::Hold`] began. Answered by [`FromAgent::Unmounted`].
+    Release,
 }
 
 /// Answered, or told on its own account, by the agent on the control connection.
@@ -69,19 +97,21 @@ pub enum ToAgent {
 pub enum FromAgent {
     /// Answer to [`ToAgent::Hello`].
     Hello { version: u32 },
-    /// The command's `execve` succeeded.
-    Started,
-    /// The container could not be set up or its command not executed; nothing runs.
-    StartFailed { reason: StartFailure, message: String },
+    /// The process runs: its `execve` succeeded, or its task has begun.
+    Started { process: ProcessId },
+    /// The process could not be started; nothing of it runs.
+    StartFailed { process: ProcessId, reason: StartFailure, message: String },
     /// The process ended and, for [`ProcessId::INIT`], every other process of the container with
     /// it. Sent at once; output that is still in flight arrives on the streams.
     Exited { process: ProcessId, status: ExitStatus },
     /// After `Exited` of [`ProcessId::INIT`], unless the container is ephemeral: the writable disk
     /// is synced and unmounted; the VM may end.
     Unmounted,
+    /// Answer to [`ToAgent::Freeze`]: whether every process of the container is frozen now.
+    Frozen(bool),
 }
 
-/// Why a container did not start; decides the exit status of `vmrun run`.
+/// Why a process did not start; decides the exit status of `vmrun run` and `vmrun exec`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartFailure {
     /// The command does not exist: 127.
@@ -123,43 +153,6 @@ impl ExitCause {
 pub struct WindowSize {
     pub rows: u16,
     pub columns: u16,
-}
-
-/// Everything the agent needs to set up the container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerSpec {
-    pub hostname: String,
-    /// Contents of `/etc/hosts` in the container.
-    pub hosts: String,
-    /// Contents of `/etc/resolv.conf` in the container.
-    pub resolv_conf: String,
-    /// Fresh random bytes from the host, credited to the guest's entropy pool.
-    pub entropy: Vec<u8>,
-    /// The file system on the writable disk is smaller than the disk: the agent grows it
-    /// (`EXT4_IOC_RESIZE_FS`) after mounting it, if it has not been grown before.
-    pub grow_disk: bool,
-    /// The writable disk is deleted afterwards (`--rm`): it is neither synced nor unmounted.
-    pub ephemeral: bool,
-    /// The image's command.
-    pub process: ProcessSpec,
-}
-
-/// A process to start in the container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessSpec {
-    /// Command and arguments, none with a NUL; the command is looked up in the `PATH` of `env`.
-    pub args: Vec<Vec<u8>>,
-    /// `NAME=value` each, in order, later ones winning; the agent adds `HOME` where it is missing.
-    pub env: Vec<Vec<u8>>,
-    /// Working directory inside the container; created if missing.
-    pub cwd: Vec<u8>,
-    /// `name`, `uid`, `name:group`, `uid:gid` and so on, as in an image's config; empty for root.
-    pub user: String,
-    /// A terminal of this size is stdin, stdout and stderr of the process; then its output comes on
-    /// [`Stream::Stdout`] alone.
-    pub terminal: Option<WindowSize>,
-    /// Whether a connection for [`Stream::Stdin`] will come; `/dev/null` otherwise.
-    pub stdin: bool,
 }
 
 /// First frame on a stream connection, sent by the host.

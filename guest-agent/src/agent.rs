@@ -1,34 +1,48 @@
 //! The agent's loop: who is told of which event, and the life of the container.
 //!
 //! ```text
-//!   Idle ── Start ──→ Starting ── executed ──→ Running ── ended ──→ Unmounting ──→ Over
-//!    └─ boot failed ─────┴── failed ──────────────────────── ephemeral ─────────────↑
+//!   Idle ── Start ──→ Active ── command ended ──→ Unmounting ──→ Over
+//!    │                   └── start failed, or ephemeral ───────────↑
+//!    └──── Hold ────→ Held ─── Release ──→ Unmounting ─────────────┘
 //! ```
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use agent_protocol::{
-    CONTROL_PORT, ContainerSpec, ExitCause, ExitStatus, FromAgent, ProcessId, STREAM_PORT,
-    StartFailure, ToAgent,
+    CONTROL_PORT, ContainerSpec, ExitCause, ExitStatus, FromAgent, HoldSpec, ProcessId,
+    ProcessSpec, STREAM_PORT, StartFailure, Task, ToAgent, Work,
 };
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::boot::{BootError, Guest, entropy, resize};
-use crate::container::{self, Container, Launch, News, StartError};
+use crate::boot::{BootError, Guest, clock, entropy, resize};
+use crate::container::{self, Launch, News, Rights, StartError};
 use crate::control::{Control, ControlError};
 use crate::poll::{Poll, Ready, Token};
+use crate::processes::{Member, Processes};
 use crate::reaper::Reaper;
-use crate::stream::Streams;
+use crate::stream::{End, Streams};
+use crate::tasks::{self, Place};
 use crate::{describe, shutdown, vsock};
 
 const CHILDREN: Token = Token(0);
 const LISTENER: Token = Token(1);
 const CONTROL: Token = Token(2);
-const LAUNCH: Token = Token(3);
-const FIRST_STREAM: Token = Token(4);
+const FREEZER: Token = Token(3);
+/// Launches have the tokens from here on, by the number of their process.
+const FIRST_LAUNCH: Token = Token(1 << 32);
+const FIRST_STREAM: Token = Token(1 << 33);
+
+fn launch_token(process: ProcessId) -> Token {
+    Token(FIRST_LAUNCH.0 + u64::from(process.0))
+}
+
+/// The process whose launch has the token.
+fn launched(token: Token) -> Option<ProcessId> {
+    token.0.checked_sub(FIRST_LAUNCH.0).and_then(|id| u32::try_from(id).ok()).map(ProcessId)
+}
 
 /// Why the agent, and with it the VM, ends.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +55,8 @@ pub(crate) enum AgentError {
     Listen(#[source] Errno),
     #[error("cannot dial the host")]
     Dial(#[source] Errno),
+    #[error("cannot freeze the container")]
+    Freezer(#[source] Errno),
     #[error(transparent)]
     Control(#[from] ControlError),
 }
@@ -56,14 +72,13 @@ impl AgentError {
 #[derive(Debug)]
 enum Life {
     Idle,
-    Starting {
-        launch: Launch,
+    /// The command is on its way, or runs.
+    Active {
+        rights: Rights,
         ephemeral: bool,
     },
-    Running {
-        container: Container,
-        ephemeral: bool,
-    },
+    /// The files are ready; there is no command.
+    Held,
     /// The process is the one that unmounts.
     Unmounting(Pid),
     Over,
@@ -78,6 +93,8 @@ pub(crate) struct Agent {
     streams: Streams,
     guest: Result<Guest, BootError>,
     life: Life,
+    processes: Processes,
+    freezer: Option<Freezer>,
     /// Streams with more to do than fitted in their turn.
     eager: Vec<Token>,
 }
@@ -103,8 +120,18 @@ impl Agent {
             .map_err(AgentError::Poll)?;
         let streams = Streams::new(FIRST_STREAM);
         let guest = Guest::prepare();
-        let (life, eager) = (Life::Idle, Vec::new());
-        Ok(Self { poll, reaper, listener, control, streams, guest, life, eager })
+        Ok(Self {
+            poll,
+            reaper,
+            listener,
+            control,
+            streams,
+            guest,
+            life: Life::Idle,
+            processes: Processes::default(),
+            freezer: None,
+            eager: Vec::new(),
+        })
     }
 
     /// Serves the host until it is gone.
@@ -130,8 +157,11 @@ impl Agent {
                 CHILDREN => self.on_children()?,
                 LISTENER => self.on_connection()?,
                 CONTROL => self.on_control()?,
-                LAUNCH => self.on_launch()?,
-                stream => self.on_stream(stream, flags)?,
+                FREEZER => self.on_freezer()?,
+                token => match launched(token) {
+                    Some(process) => self.on_launch(process)?,
+                    None => self.on_stream(token, flags)?,
+                },
             }
         }
         Ok(())
@@ -142,28 +172,20 @@ impl Agent {
             match asked {
                 ToAgent::Hello { .. } => {}
                 ToAgent::Start(spec) => self.start(&spec)?,
-                ToAgent::Signal { process: ProcessId::INIT, signal } => {
-                    if let Some(container) = self.container() {
-                        container.signal(signal);
+                ToAgent::Hold(spec) => self.hold(&spec)?,
+                ToAgent::Release => self.release()?,
+                ToAgent::Exec { process, work } => self.exec(process, &work)?,
+                ToAgent::Signal { process, signal } => self.processes.signal(process, signal),
+                ToAgent::Resize { process, size } => {
+                    if let Some(process) = self.processes.get(process) {
+                        process.resize(size);
                     }
                 }
-                ToAgent::Resize { process: ProcessId::INIT, size } => {
-                    if let Some(container) = self.container() {
-                        container.resize(size);
-                    }
-                }
-                ToAgent::Signal { .. } | ToAgent::Resize { .. } => {}
+                ToAgent::Freeze(frozen) => self.freeze(frozen)?,
+                ToAgent::SetClock(nanoseconds) => clock::set(nanoseconds),
             }
         }
         Ok(())
-    }
-
-    fn container(&self) -> Option<&Container> {
-        match &self.life {
-            Life::Starting { launch, .. } => Some(launch.container()),
-            Life::Running { container, .. } => Some(container),
-            Life::Idle | Life::Unmounting(_) | Life::Over => None,
-        }
     }
 
     fn on_connection(&mut self) -> Result<(), AgentError> {
@@ -181,121 +203,238 @@ impl Agent {
         Ok(())
     }
 
+    /// Makes ready what the container's settings decide about its disk and the guest.
+    fn prepare(&self, entropy: &[u8], grow_disk: bool) -> Result<&Guest, String> {
+        let guest = self.guest.as_ref().map_err(|error| describe(error))?;
+        entropy::credit(entropy)
+            .map_err(|error| format!("cannot credit the host's random bytes: {error}"))?;
+        if grow_disk {
+            resize::grow_disk()
+                .map_err(|error| format!("cannot grow the writable disk's file system: {error}"))?;
+        }
+        Ok(guest)
+    }
+
     /// Starts the container. There is one in a VM's life: a second request is not answered.
     fn start(&mut self, spec: &ContainerSpec) -> Result<(), AgentError> {
         if !matches!(self.life, Life::Idle) {
             return Ok(());
         }
         self.life = Life::Over;
-        let guest = match &self.guest {
-            Ok(guest) => guest,
-            Err(error) => return self.fail(StartFailure::Setup, describe(error)),
+        let launch = match self.prepare(&spec.entropy, spec.grow_disk) {
+            Ok(guest) => container::launch(spec, &guest.cgroup),
+            Err(message) => return self.fail(ProcessId::INIT, StartFailure::Setup, message),
         };
-        if let Err(error) = entropy::credit(&spec.entropy) {
-            let message = format!("cannot credit the host's random bytes: {error}");
-            return self.fail(StartFailure::Setup, message);
-        }
-        if spec.grow_disk
-            && let Err(error) = resize::grow_disk()
-        {
-            let message = format!("cannot grow the writable disk's file system: {error}");
-            return self.fail(StartFailure::Setup, message);
-        }
-        match container::launch(spec, &guest.cgroup) {
-            Ok((launch, ends)) => {
-                self.poll
-                    .watch(launch.as_fd(), LAUNCH, EventFlags::IN)
-                    .map_err(AgentError::Poll)?;
-                if spec.process.terminal.is_none() {
-                    self.streams
-                        .open(&self.poll, ProcessId::INIT, ends)
-                        .map_err(AgentError::Poll)?;
-                }
-                self.life = Life::Starting { launch, ephemeral: spec.ephemeral };
-                Ok(())
+        match launch {
+            Ok(launch) => {
+                let rights = Rights::of(spec);
+                self.life = Life::Active { rights, ephemeral: spec.ephemeral };
+                self.follow(ProcessId::INIT, launch, spec.process.terminal.is_some())
             }
-            Err(error) => self.fail_start(&error),
+            Err(error) => self.fail_start(ProcessId::INIT, &error),
         }
     }
 
-    fn fail_start(&mut self, error: &StartError) -> Result<(), AgentError> {
-        self.fail(error.reason(), describe(error))
+    /// Makes the files ready for tasks, in place of a start.
+    fn hold(&mut self, spec: &HoldSpec) -> Result<(), AgentError> {
+        if !matches!(self.life, Life::Idle) {
+            return Ok(());
+        }
+        self.life = Life::Over;
+        match self.prepare(&spec.entropy, spec.grow_disk) {
+            Ok(_) => {
+                self.life = Life::Held;
+                Ok(self.control.send(&FromAgent::Started { process: ProcessId::INIT })?)
+            }
+            Err(message) => self.fail(ProcessId::INIT, StartFailure::Setup, message),
+        }
     }
 
-    fn fail(&mut self, reason: StartFailure, message: String) -> Result<(), AgentError> {
-        self.streams.refuse(ProcessId::INIT);
-        Ok(self.control.send(&FromAgent::StartFailed { reason, message })?)
+    fn release(&mut self) -> Result<(), AgentError> {
+        if matches!(self.life, Life::Held) { self.unmount() } else { Ok(()) }
     }
 
-    /// Hears how far the container's first process has come.
-    fn on_launch(&mut self) -> Result<(), AgentError> {
-        let Life::Starting { launch, .. } = &mut self.life else { return Ok(()) };
+    /// Starts one more process, under a number of its own.
+    fn exec(&mut self, id: ProcessId, work: &Work) -> Result<(), AgentError> {
+        if !self.processes.has_room_for(id) {
+            let message = "there are too many processes in the container".to_owned();
+            return self.fail(id, StartFailure::Setup, message);
+        }
+        match work {
+            Work::Command(process) => match self.join(process) {
+                Ok(launch) => self.follow(id, launch, process.terminal.is_some()),
+                Err(error) => self.fail_start(id, &error),
+            },
+            Work::Task(task) => self.begin_task(id, task),
+        }
+    }
+
+    fn join(&self, process: &ProcessSpec) -> Result<(Launch, Vec<End>), StartError> {
+        match (&self.life, &self.guest, self.processes.init()) {
+            (Life::Active { rights, .. }, Ok(guest), Some(init)) => {
+                container::join(process, rights, init, &guest.cgroup)
+            }
+            _ => Err(StartError::NotRunning),
+        }
+    }
+
+    fn begin_task(&mut self, id: ProcessId, task: &Task) -> Result<(), AgentError> {
+        let place = match (&self.life, self.processes.init()) {
+            (Life::Active { .. }, Some(init)) => Place::Container(init),
+            (Life::Held, _) => Place::Disk,
+            _ => return self.fail_start(id, &StartError::NotRunning),
+        };
+        match tasks::begin(task, place) {
+            Ok((child, ends)) => {
+                self.processes.insert(id, Member::Task(child));
+                self.streams.open(&self.poll, id, ends).map_err(AgentError::Poll)?;
+                Ok(self.control.send(&FromAgent::Started { process: id })?)
+            }
+            Err(error) => self.fail_start(id, &error),
+        }
+    }
+
+    /// Takes a process in that is on its way to its command.
+    fn follow(
+        &mut self,
+        id: ProcessId,
+        (launch, ends): (Launch, Vec<End>),
+        terminal: bool,
+    ) -> Result<(), AgentError> {
+        self.poll
+            .watch(launch.as_fd(), launch_token(id), EventFlags::IN)
+            .map_err(AgentError::Poll)?;
+        self.processes.insert(id, Member::Launching(launch));
+        // Those of a terminal come later.
+        if !terminal {
+            self.streams.open(&self.poll, id, ends).map_err(AgentError::Poll)?;
+        }
+        Ok(())
+    }
+
+    fn fail_start(&mut self, id: ProcessId, error: &StartError) -> Result<(), AgentError> {
+        self.fail(id, error.reason(), describe(error))
+    }
+
+    fn fail(
+        &mut self,
+        process: ProcessId,
+        reason: StartFailure,
+        message: String,
+    ) -> Result<(), AgentError> {
+        self.streams.refuse(process);
+        Ok(self.control.send(&FromAgent::StartFailed { process, reason, message })?)
+    }
+
+    /// Hears how far a process has come on its way to its command.
+    fn on_launch(&mut self, id: ProcessId) -> Result<(), AgentError> {
+        let Some(launch) = self.processes.launch(id) else { return Ok(()) };
         let over = loop {
             match launch.hear() {
                 News::Nothing => break false,
                 News::Over => break true,
-                News::Terminal(ends) => self
-                    .streams
-                    .open(&self.poll, ProcessId::INIT, ends)
-                    .map_err(AgentError::Poll)?,
+                News::Terminal(ends) => {
+                    self.streams.open(&self.poll, id, ends).map_err(AgentError::Poll)?;
+                }
             }
         };
-        if !over {
-            return Ok(());
-        }
-        let Life::Starting { launch, ephemeral } = std::mem::replace(&mut self.life, Life::Over)
+        let Some(Member::Launching(launch)) = over.then(|| self.processes.remove(id)).flatten()
         else {
             return Ok(());
         };
         match launch.finish() {
-            Ok(container) => {
-                self.life = Life::Running { container, ephemeral };
-                Ok(self.control.send(&FromAgent::Started)?)
+            Ok(process) => {
+                self.processes.insert(id, Member::Running(process));
+                Ok(self.control.send(&FromAgent::Started { process: id })?)
             }
-            Err(error) => self.fail_start(&error),
+            Err(error) => {
+                if id == ProcessId::INIT {
+                    self.life = Life::Over;
+                }
+                self.fail_start(id, &error)
+            }
         }
     }
 
     fn on_children(&mut self) -> Result<(), AgentError> {
         for (pid, cause) in self.reaper.reap() {
-            // A command may be over before the end of its launch has been heard.
-            if matches!(&self.life, Life::Starting { launch, .. } if launch.pid() == pid) {
-                self.on_launch()?;
+            if matches!(self.life, Life::Unmounting(helper) if helper == pid) {
+                self.life = Life::Over;
+                self.control.send(&FromAgent::Unmounted)?;
             }
-            match &self.life {
-                Life::Running { container, ephemeral } if container.pid() == pid => {
-                    self.on_exit(cause, *ephemeral)?;
-                }
-                Life::Unmounting(helper) if *helper == pid => {
-                    self.life = Life::Over;
-                    self.control.send(&FromAgent::Unmounted)?;
-                }
-                _ => {}
+            let Some(id) = self.processes.find(pid) else { continue };
+            // A command may be over before the end of its launch has been heard.
+            self.on_launch(id)?;
+            if self.processes.remove(id).is_some() {
+                self.on_exit(id, cause)?;
             }
         }
         Ok(())
     }
 
-    /// The command has ended, and by the kernel's doing every other process in its pid namespace.
-    fn on_exit(&mut self, cause: ExitCause, ephemeral: bool) -> Result<(), AgentError> {
-        self.life = Life::Over;
-        let mut oom_killed = false;
+    fn on_exit(&mut self, process: ProcessId, cause: ExitCause) -> Result<(), AgentError> {
+        let mut status = ExitStatus { cause, oom_killed: false };
+        if process != ProcessId::INIT {
+            return Ok(self.control.send(&FromAgent::Exited { process, status })?);
+        }
+        // By the kernel's doing every other process in its pid namespace has ended, too.
         if let Ok(guest) = &self.guest {
             let _ = guest.cgroup.kill();
-            oom_killed = guest.cgroup.oom_killed();
+            status.oom_killed = guest.cgroup.oom_killed();
         }
-        let status = ExitStatus { cause, oom_killed };
-        self.control.send(&FromAgent::Exited { process: ProcessId::INIT, status })?;
-        if !ephemeral {
-            match shutdown::unmount_in_background() {
-                Ok(helper) => self.life = Life::Unmounting(helper),
-                // Without a process to do it in: the streams wait for the disk, and lose nothing.
-                Err(_) => {
-                    shutdown::unmount_disk();
-                    self.control.send(&FromAgent::Unmounted)?;
-                }
+        self.control.send(&FromAgent::Exited { process, status })?;
+        let life = std::mem::replace(&mut self.life, Life::Over);
+        if matches!(life, Life::Active { ephemeral: false, .. }) {
+            return self.unmount();
+        }
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<(), AgentError> {
+        match shutdown::unmount_in_background() {
+            Ok(helper) => self.life = Life::Unmounting(helper),
+            // Without a process to do it in: the streams wait for the disk, and lose nothing.
+            Err(_) => {
+                self.life = Life::Over;
+                shutdown::unmount_disk();
+                self.control.send(&FromAgent::Unmounted)?;
             }
         }
         Ok(())
     }
+
+    /// Freezes the container, or lets it go on; the answer follows when it is so.
+    fn freeze(&mut self, frozen: bool) -> Result<(), AgentError> {
+        let Ok(guest) = &self.guest else { return Ok(()) };
+        let freezer = match self.freezer.take() {
+            Some(freezer) => freezer,
+            None => {
+                let events = guest.cgroup.events().map_err(AgentError::Freezer)?;
+                self.poll.watch(&events, FREEZER, EventFlags::PRI).map_err(AgentError::Poll)?;
+                Freezer { _events: events, wanted: None }
+            }
+        };
+        guest.cgroup.freeze(frozen).map_err(AgentError::Freezer)?;
+        self.freezer = Some(Freezer { wanted: Some(frozen), ..freezer });
+        self.on_freezer()
+    }
+
+    fn on_freezer(&mut self) -> Result<(), AgentError> {
+        let (Ok(guest), Some(freezer)) = (&self.guest, &mut self.freezer) else { return Ok(()) };
+        match freezer.wanted {
+            Some(wanted) if guest.cgroup.is_frozen() == wanted => {
+                freezer.wanted = None;
+                Ok(self.control.send(&FromAgent::Frozen(wanted))?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Watches a container that is to be frozen or to go on.
+#[derive(Debug)]
+struct Freezer {
+    _events: OwnedFd,
+    /// What has been asked for and not answered.
+    wanted: Option<bool>,
 }

@@ -1,10 +1,11 @@
 //! `clone3` as a fork: a copy of the agent that goes its own way and never comes back.
 
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io;
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::serial::exit;
 
@@ -29,6 +30,13 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     /// Refers to the process even after its pid has been used again.
     pub(crate) pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Ends the process, if it still lives.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
 }
 
 /// Forks a process into `namespaces`, and into `cgroup` if given, and runs `body` in it; what
@@ -67,6 +75,20 @@ pub(crate) fn fork(
         }
         None => Err(crate::last_error()),
     }
+}
+
+/// Forks a process into the pid namespace of the one that `of` refers to, which must still live.
+pub(crate) fn fork_beside(
+    of: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    body: impl FnOnce() -> i32,
+) -> io::Result<Child> {
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    // This decides about children only; the agent itself stays where it is.
+    move_into_thread_name_spaces(of, ThreadNameSpaceType::PROCESS_ID)?;
+    let child = fork(Namespaces::default(), Some(cgroup), body);
+    move_into_thread_name_spaces(own.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;
+    child
 }
 
 fn flag(flag: libc::c_int) -> u64 {

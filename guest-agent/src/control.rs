@@ -217,6 +217,7 @@ mod tests {
     fn host_that_does_not_read_blocks_nothing_and_is_given_up() {
         let (mut control, mut host) = pair();
         let message = FromAgent::StartFailed {
+            process: agent_protocol::ProcessId::INIT,
             reason: agent_protocol::StartFailure::Setup,
             message: "x".repeat(MAX_FRAME / 2),
         };

@@ -34,10 +34,12 @@ mod control;
 pub mod files;
 pub mod layer;
 mod poll;
+mod processes;
 mod reaper;
 mod serial;
 mod shutdown;
 mod stream;
+mod tasks;
 mod vsock;
 
 use std::error::Error;

@@ -1,30 +1,29 @@
 //! The command line. `vmrun [OPTIONS] IMAGE …` is `vmrun run [OPTIONS] IMAGE …`.
 
-#[allow(dead_code, reason = "see commands::cp")]
+mod container;
 mod copy;
 mod images;
 mod observe;
 mod registry;
+mod run;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-#[allow(unused_imports, reason = "see commands::cp")]
+pub use container::*;
 pub use copy::*;
 pub use images::*;
 pub use observe::*;
 pub use registry::*;
-
-use crate::{container::ContainerName, disk::DiskSize, size::ByteSize};
+pub use run::*;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
 const NOT_YET: &[&str] = &[
-    "attach", "build", "commit", "cp", "create", "diff", "exec", "export", "info", "network",
-    "pause", "port", "rename", "restart", "search", "stats", "top", "unpause", "update", "volume",
-    "wait",
+    "build", "commit", "diff", "export", "info", "network", "port", "search", "stats", "top",
+    "volume",
 ];
 
 /// Commands that vmrun starts itself with.
@@ -60,6 +59,12 @@ pub enum Action {
         echo hello | vmrun run -i --rm debian cat"
     )]
     Run(Box<RunArgs>),
+    /// Create a new container from an image, without starting it
+    #[command(
+        disable_help_flag = true,
+        after_help = "Example:\n  vmrun start -ai $(vmrun create -it debian bash)"
+    )]
+    Create(Box<CreateArgs>),
     /// Start one or more stopped containers
     #[command(after_help = "Example:\n  vmrun start -a web")]
     Start(StartArgs),
@@ -69,6 +74,34 @@ pub enum Action {
     /// Kill one or more running containers
     #[command(after_help = "Example:\n  vmrun kill -s HUP web")]
     Kill(KillArgs),
+    /// Restart one or more containers
+    #[command(after_help = "Example:\n  vmrun restart -t 2 web")]
+    Restart(StopArgs),
+    /// Pause all processes of one or more containers
+    #[command(after_help = "Example:\n  vmrun pause web")]
+    Pause(ContainersArgs),
+    /// Let one or more paused containers go on
+    #[command(after_help = "Example:\n  vmrun unpause web")]
+    Unpause(ContainersArgs),
+    /// Wait until one or more containers stop, and print their exit statuses
+    #[command(after_help = "Example:\n  vmrun wait web")]
+    Wait(ContainersArgs),
+    /// Give a container another name
+    #[command(after_help = "Example:\n  vmrun rename web old-web")]
+    Rename(RenameArgs),
+    /// Change the settings of one or more containers
+    #[command(after_help = "Example:\n  vmrun update --restart unless-stopped web")]
+    Update(UpdateArgs),
+    /// Join standard input, output and error to a running container
+    #[command(after_help = "Example:\n  vmrun attach web      leave it with Ctrl-P Ctrl-Q")]
+    Attach(AttachArgs),
+    /// Copy files between a container, running or not, and here
+    #[command(after_help = "Examples:\n  vmrun cp web:/etc/nginx/nginx.conf .\n  \
+        vmrun cp site/. web:/srv\n  vmrun cp web:/var/log - | tar t")]
+    Cp(CpArgs),
+    /// Run a command in a running container
+    #[command(after_help = "Examples:\n  vmrun exec -it web sh\n  vmrun exec db pg_dump app")]
+    Exec(Box<ExecArgs>),
     /// List containers
     #[command(after_help = "Example:\n  vmrun ps -a")]
     Ps(PsArgs),
@@ -159,93 +192,6 @@ pub enum Action {
 }
 
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// Run in the background and print the container's id
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Remove the container when it exits
-    #[arg(long)]
-    pub rm: bool,
-    /// Keep standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give the command a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Set an environment variable; without a value, pass it on from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<OsString>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Working directory inside the container
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// User name or uid, and group or gid: USER[:GROUP]
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Program to run in place of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    pub entrypoint: Option<OsString>,
-    /// Name of the container
-    #[arg(long)]
-    pub name: Option<ContainerName>,
-    /// Host name inside the container [default: the short id]
-    #[arg(short = 'h', long)]
-    pub hostname: Option<String>,
-    /// Memory of the VM, used as it is touched, such as 512m or 2g
-    #[arg(short, long, value_name = "SIZE")]
-    pub memory: Option<ByteSize>,
-    /// Number of CPUs, rounded up to whole ones, 8 at most
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<f64>,
-    /// Size of the writable disk
-    #[arg(long, value_name = "SIZE", default_value = "10g")]
-    pub disk_size: DiskSize,
-    /// When to ask a registry for the image
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pub pull: PullPolicy,
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    pub help: Option<bool>,
-    /// Image, by name or id
-    pub image: String,
-    /// Command and its arguments, in place of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-pub struct StartArgs {
-    /// Attach the container's output, pass signals on, and exit with its status
-    #[arg(short, long)]
-    pub attach: bool,
-    /// Attach standard input
-    #[arg(short, long)]
-    pub interactive: bool,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct StopArgs {
-    /// Seconds to wait before the container is killed
-    #[arg(short, long, default_value_t = 10, value_name = "SECONDS")]
-    pub time: u64,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct KillArgs {
-    /// Signal to send
-    #[arg(short, long, default_value = "KILL")]
-    pub signal: String,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
-}
-
-#[derive(Debug, Args)]
 pub struct PsArgs {
     /// All containers, not only the running ones
     #[arg(short, long)]
@@ -270,15 +216,6 @@ pub struct PsArgs {
     pub size: bool,
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct RmArgs {
-    /// Kill a container that is running
-    #[arg(short, long)]
-    pub force: bool,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -373,7 +310,8 @@ mod tests {
     fn typing_errors_are_told_from_images() {
         for (word, expected) in [
             ("run", Word::Command),
-            ("exec", Word::NotYet),
+            ("exec", Word::Command),
+            ("build", Word::NotYet),
             ("stpo", Word::Mistyped("stop".into())),
             ("iamges", Word::Mistyped("images".into())),
             ("strat", Word::Mistyped("start".into())),

@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "in a binary, pub says what a module offers to the others")]
 #![allow(missing_debug_implementations, reason = "nothing outside prints them")]
 
+mod capabilities;
 mod cli;
 mod client;
 mod commands;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         Err(status) => return status.into(),
     };
     let otherwise = match action {
-        Action::Run(_) => error::RUN_FAILED,
+        Action::Run(_) | Action::Create(_) => error::RUN_FAILED,
         _ => 1,
     };
     match commands::run(action) {

@@ -1,6 +1,7 @@
 //! What the agent does before it knows the container: everything that depends on the guest alone,
 //! so that it overlaps with the host's answer to the dial.
 
+pub(crate) mod clock;
 pub(crate) mod entropy;
 pub(crate) mod mounts;
 pub(crate) mod network;

@@ -74,6 +74,23 @@ impl ContainerCgroup {
         self.directory.as_fd()
     }
 
+    /// Readable with priority when [`Self::is_frozen`] may have changed.
+    pub(crate) fn events(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(&self.directory, c"cgroup.events", flags, Mode::empty())
+    }
+
+    /// Begins to freeze every process in it, or to let them go on.
+    pub(crate) fn freeze(&self, frozen: bool) -> io::Result<()> {
+        write_file(&self.directory, c"cgroup.freeze", if frozen { b"1" } else { b"0" })
+    }
+
+    /// Whether every process in it is frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        read_file(&self.directory, c"cgroup.events")
+            .is_ok_and(|events| events.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"))
+    }
+
     /// Kills every process in it.
     pub(crate) fn kill(&self) -> io::Result<()> {
         write_file(&self.directory, c"cgroup.kill", b"1")

@@ -1,5 +1,6 @@
-//! The container's first process, from its birth to its command. It runs in a fork of the agent,
-//! in new namespaces and in the container's cgroup, and never returns.
+//! A process of the container, from its birth to its command. It runs in a fork of the agent, in
+//! the container's cgroup, and never returns. The first one is in new namespaces, which it fills;
+//! those after it join them.
 //!
 //! The order matters: descriptors go first, so that no name of the image (`/proc/self/fd/7` as
 //! working directory) leads to something of the agent's; what needs root comes before the user;
@@ -11,24 +12,35 @@ use std::panic;
 use agent_protocol::{ContainerSpec, ProcessSpec, StartFailure};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
-use rustix::process::{setsid, umask};
+use rustix::process::{DumpableBehavior, chdir, set_dumpable_behavior, setsid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
 use rustix::thread::{
-    UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
 
 use super::command::{Command, CommandError};
 use super::environment::{Environment, EnvironmentError};
 use super::identity_files::IdentityFiles;
 use super::rootfs::RootfsError;
+use super::sysctl::SysctlError;
 use super::user::{Identity, UserError};
-use super::{Stdio, capabilities, channel, dev, limits, paths, rootfs, terminal};
+use super::{
+    Rights, Stdio, capabilities, channel, dev, limits, paths, rootfs, sysctl, terminal, tmpfs,
+};
 use crate::reaper::unblock_signals;
 use crate::serial::exit;
 
 /// File mode mask of the command.
 const UMASK: Mode = Mode::from_bits_retain(0o022);
+
+/// What a joining process shares with the container's first one. Its pid namespace it was born into,
+/// and the network is the guest's.
+const CONTAINER_NAMESPACES: ThreadNameSpaceType = ThreadNameSpaceType::MOUNT
+    .union(ThreadNameSpaceType::CONTROL_GROUP)
+    .union(ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)
+    .union(ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION);
 
 /// Why the command could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +53,9 @@ enum ChildError {
     },
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
-    #[error("cannot make the working directory {path}")]
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    #[error("cannot enter the working directory {path}")]
     WorkingDirectory {
         path: String,
         #[source]
@@ -71,6 +85,33 @@ fn kernel(what: &'static str) -> impl FnOnce(Errno) -> ChildError {
 /// Sets the container up and becomes its command; on failure tells the agent why, and gives
 /// an exit status.
 pub(super) fn run(spec: &ContainerSpec, stdio: &Stdio, channel: BorrowedFd<'_>) -> i32 {
+    become_command(channel, || set_up(spec, stdio, channel))
+}
+
+/// Joins the container of the process that `init` refers to, and becomes a command in it.
+pub(super) fn join(
+    process: &ProcessSpec,
+    rights: &Rights,
+    init: BorrowedFd<'_>,
+    stdio: &Stdio,
+    channel: BorrowedFd<'_>,
+) -> i32 {
+    become_command(channel, || {
+        // Until its `execve` it is a copy of the agent, in sight of the container's processes.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .and_then(|()| move_into_thread_name_spaces(init, CONTAINER_NAMESPACES))
+            .map_err(kernel("join the container"))?;
+        take_descriptors(stdio, channel).map_err(kernel("arrange descriptors"))?;
+        setsid().map_err(kernel("make a session"))?;
+        umask(UMASK);
+        become_user(process, rights, channel, false)
+    })
+}
+
+fn become_command(
+    channel: BorrowedFd<'_>,
+    set_up: impl FnOnce() -> Result<Command, ChildError>,
+) -> i32 {
     // The serial port is out of sight in the container: a panic goes through the channel too.
     let fd = channel.as_raw_fd();
     panic::set_hook(Box::new(move |panic| {
@@ -79,7 +120,7 @@ pub(super) fn run(spec: &ContainerSpec, stdio: &Stdio, channel: BorrowedFd<'_>) 
         let _ = channel::send_failure(channel, StartFailure::Setup, &panic.to_string());
         exit(1)
     }));
-    let error = match set_up(spec, stdio, channel) {
+    let error = match set_up() {
         Ok(command) => match channel::send_executing(channel) {
             Ok(()) => command.execute().into(),
             Err(cause) => kernel("tell the agent")(cause),
@@ -105,27 +146,39 @@ fn set_up(
 
     let files = IdentityFiles::create(spec)?;
     rootfs::enter()?;
-    rootfs::mount_all()?;
+    rootfs::mount_all(spec)?;
     dev::populate()?;
     files.mount()?;
+    spec.tmpfs.iter().try_for_each(tmpfs::mount_one)?;
     rootfs::set_network_limits();
-    rootfs::protect_kernel_files()?;
-
-    become_user(&spec.process, channel)
+    sysctl::apply(&spec.sysctls)?;
+    make_working_directory(&spec.process.cwd)?;
+    if !spec.privileged {
+        rootfs::protect_kernel_files()?;
+    }
+    if spec.read_only {
+        rootfs::make_root_read_only()?;
+    }
+    umask(UMASK);
+    become_user(&spec.process, &Rights::of(spec), channel, true)
 }
 
 /// Everything that depends on the process rather than on the container.
-fn become_user(process: &ProcessSpec, channel: BorrowedFd<'_>) -> Result<Command, ChildError> {
-    let identity = Identity::look_up(&process.user)?;
-    take_terminal(process, &identity, channel)?;
-    enter_working_directory(&process.cwd)?;
+fn become_user(
+    process: &ProcessSpec,
+    rights: &Rights,
+    channel: BorrowedFd<'_>,
+    first: bool,
+) -> Result<Command, ChildError> {
+    let identity = Identity::look_up(&process.user, &process.groups)?;
+    take_terminal(process, &identity, channel, first)?;
+    chdir(&*from_root(&process.cwd)).map_err(working_directory_error(&process.cwd))?;
     let environment = Environment::prepare(&process.env, &identity.home)?;
-    limits::apply().map_err(kernel("set resource limits"))?;
-    umask(UMASK);
-    capabilities::bound().map_err(kernel("bound capabilities"))?;
+    limits::apply(&rights.limits).map_err(kernel("set resource limits"))?;
+    capabilities::bound(rights.capabilities).map_err(kernel("bound capabilities"))?;
     switch_user(&identity).map_err(kernel("become the user"))?;
     if identity.uid == 0 {
-        capabilities::reduce().map_err(kernel("reduce capabilities"))?;
+        capabilities::reduce(rights.capabilities).map_err(kernel("reduce capabilities"))?;
     }
     unblock_signals();
     Ok(Command::look_up(&process.args, environment)?)
@@ -140,7 +193,12 @@ fn take_descriptors(stdio: &Stdio, channel: BorrowedFd<'_>) -> Result<(), Errno>
     if keep > 3 {
         close_range(3, keep - 1)?;
     }
-    close_range(keep + 1, u32::MAX)
+    close_from(keep + 1)
+}
+
+/// Closes this descriptor and all above it, in a forked process.
+pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
+    close_range(first, u32::MAX)
 }
 
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
@@ -158,9 +216,10 @@ fn take_terminal(
     process: &ProcessSpec,
     identity: &Identity,
     channel: BorrowedFd<'_>,
+    console: bool,
 ) -> Result<(), ChildError> {
     if let Some(size) = process.terminal {
-        let master = terminal::take(size).map_err(kernel("open a terminal"))?;
+        let master = terminal::take(size, console).map_err(kernel("open a terminal"))?;
         channel::send_terminal(channel, &master).map_err(kernel("send the terminal"))?;
     }
     if identity.uid == 0 {
@@ -177,16 +236,25 @@ fn take_terminal(
     Ok(())
 }
 
-/// Enters the working directory, made if it is missing. All names are resolved in the container's
-/// root, as that is this process's root by now (CVE-2026-55686).
-fn enter_working_directory(path: &[u8]) -> Result<(), ChildError> {
-    let path = match path {
+/// Makes the working directory if it is missing. All names are resolved in the container's root,
+/// as that is this process's root by now (CVE-2026-55686).
+fn make_working_directory(path: &[u8]) -> Result<(), ChildError> {
+    umask(UMASK);
+    let made = paths::make_directories(&from_root(path)).map_err(working_directory_error(path));
+    umask(Mode::empty());
+    made
+}
+
+fn from_root(path: &[u8]) -> Vec<u8> {
+    match path {
         [b'/', ..] => path.to_vec(),
         relative => [b"/", relative].concat(),
-    };
-    paths::make_directories(&path).and_then(|()| rustix::process::chdir(&path)).map_err(|cause| {
-        ChildError::WorkingDirectory { path: String::from_utf8_lossy(&path).into_owned(), cause }
-    })
+    }
+}
+
+fn working_directory_error(path: &[u8]) -> impl FnOnce(Errno) -> ChildError {
+    let path = String::from_utf8_lossy(path).into_owned();
+    move |cause| ChildError::WorkingDirectory { path, cause }
 }
 
 fn switch_user(identity: &Identity) -> Result<(), Errno> {

@@ -1,5 +1,5 @@
-//! The container: one process in namespaces of its own, as Docker would have set it up, and how
-//! the agent starts and ends it.
+//! The container: processes in namespaces of their own, as Docker would have set them up, and how
+//! the agent starts them.
 //!
 //! ```text
 //!   agent                                child (PID 1 of the container)
@@ -23,33 +23,38 @@ mod identity_files;
 mod limits;
 mod paths;
 mod rootfs;
+mod sysctl;
 mod terminal;
+mod tmpfs;
 mod user;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agent_protocol::{ContainerSpec, ProcessSpec, StartFailure, Stream, WindowSize};
+use agent_protocol::{ContainerSpec, Limit, ProcessSpec, StartFailure, Stream, WindowSize};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::{self, Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
-use crate::clone::{Child, Namespaces, fork};
+use crate::clone::{Child, Namespaces, fork, fork_beside};
 use crate::stream::{End, Kind};
 use cgroup::ContainerCgroup;
 use channel::{Channel, Record};
+pub(crate) use child::close_from;
 
-/// Why the container's first process could not be started.
+/// Why a process of the container could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("cannot make the streams of the container")]
+    #[error("cannot make the streams of the process")]
     Streams(#[source] Errno),
-    #[error("cannot create the container's first process")]
+    #[error("cannot create the process")]
     Clone(#[source] Errno),
-    #[error("cannot hear from the container's first process")]
+    #[error("cannot hear from the process")]
     Channel(#[source] Errno),
-    #[error("set-up of the container ended without a word")]
+    #[error("set-up of the process ended without a word")]
     Vanished,
+    #[error("the container is not running")]
+    NotRunning,
     /// As the child told it.
     #[error("{message}")]
     Child { reason: StartFailure, message: String },
@@ -64,20 +69,34 @@ impl StartError {
     }
 }
 
-/// The container's first process, from its birth on.
+/// What every process of the container may do.
+#[derive(Clone, Debug)]
+pub(crate) struct Rights {
+    limits: Vec<Limit>,
+    /// A bit each, by the kernel's numbers.
+    capabilities: u64,
+}
+
+impl Rights {
+    pub(crate) fn of(spec: &ContainerSpec) -> Self {
+        Self { limits: spec.limits.clone(), capabilities: spec.capabilities }
+    }
+}
+
+/// A process of the container, from its birth on.
 #[derive(Debug)]
-pub(crate) struct Container {
+pub(crate) struct Process {
     child: Child,
     terminal: Option<OwnedFd>,
 }
 
-/// A container on its way to its command.
+/// A process on its way to its command.
 #[derive(Debug)]
 pub(crate) struct Launch {
     channel: Channel,
     executing: bool,
     failure: Option<StartError>,
-    container: Container,
+    process: Process,
 }
 
 /// News of a [`Launch`].
@@ -96,28 +115,43 @@ pub(crate) fn launch(
     spec: &ContainerSpec,
     cgroup: &ContainerCgroup,
 ) -> Result<(Launch, Vec<End>), StartError> {
-    let (stdio, ends) = Stdio::create(&spec.process).map_err(StartError::Streams)?;
-    let (channel, theirs) = Channel::create().map_err(StartError::Channel)?;
-    let child = fork(Namespaces::CONTAINER, Some(cgroup.as_fd()), || {
-        child::run(spec, &stdio, theirs.as_fd())
+    Launch::begin(&spec.process, |stdio, channel| {
+        fork(Namespaces::CONTAINER, Some(cgroup.as_fd()), || child::run(spec, stdio, channel))
     })
-    .map_err(StartError::Clone)?;
-    let container = Container { child, terminal: None };
-    Ok((Launch { channel, executing: false, failure: None, container }, ends))
+}
+
+/// Starts another process in the container whose first one is `init`.
+pub(crate) fn join(
+    process: &ProcessSpec,
+    rights: &Rights,
+    init: &Process,
+    cgroup: &ContainerCgroup,
+) -> Result<(Launch, Vec<End>), StartError> {
+    let init = init.as_fd();
+    Launch::begin(process, |stdio, channel| {
+        fork_beside(init, cgroup.as_fd(), || child::join(process, rights, init, stdio, channel))
+    })
 }
 
 impl Launch {
+    fn begin(
+        process: &ProcessSpec,
+        fork: impl FnOnce(&Stdio, BorrowedFd<'_>) -> io::Result<Child>,
+    ) -> Result<(Self, Vec<End>), StartError> {
+        let (stdio, ends) = Stdio::create(process).map_err(StartError::Streams)?;
+        let (channel, theirs) = Channel::create().map_err(StartError::Channel)?;
+        let child = fork(&stdio, theirs.as_fd()).map_err(StartError::Clone)?;
+        let process = Process { child, terminal: None };
+        Ok((Self { channel, executing: false, failure: None, process }, ends))
+    }
+
     /// The descriptor that becomes readable when there is news.
-    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
 
-    pub(crate) fn pid(&self) -> Pid {
-        self.container.pid()
-    }
-
-    pub(crate) fn container(&self) -> &Container {
-        &self.container
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Hears the child out, record by record.
@@ -126,7 +160,7 @@ impl Launch {
             match self.channel.receive() {
                 Ok(Some(Record::Terminal(master))) => match terminal_ends(&master) {
                     Ok(ends) => {
-                        self.container.terminal = Some(master);
+                        self.process.terminal = Some(master);
                         return News::Terminal(ends);
                     }
                     Err(error) => self.failure = Some(StartError::Streams(error)),
@@ -146,22 +180,27 @@ impl Launch {
         }
     }
 
-    /// After [`News::Over`]: the running container, or why there is none.
-    pub(crate) fn finish(self) -> Result<Container, StartError> {
+    /// After [`News::Over`]: the running process, or why there is none.
+    pub(crate) fn finish(self) -> Result<Process, StartError> {
         match self.failure {
             Some(failure) => Err(failure),
-            None if self.executing => Ok(self.container),
+            None if self.executing => Ok(self.process),
             None => Err(StartError::Vanished),
         }
     }
 }
 
-impl Container {
+impl Process {
     pub(crate) fn pid(&self) -> Pid {
         self.child.pid
     }
 
-    /// Sends a signal to the command. The kernel drops it where a PID 1 has no handler, as it does
+    /// Refers to the process for as long as this is kept.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// Sends a signal to the process. The kernel drops it where a PID 1 has no handler, as it does
     /// in Docker; no error if the process has ended.
     pub(crate) fn signal(&self, signal: u8) {
         if let Some(signal) = named_signal(signal) {
@@ -188,12 +227,12 @@ fn named_signal(signal: u8) -> Option<Signal> {
     Some(unsafe { Signal::from_raw_unchecked(number) })
 }
 
-/// What the container's process gets as its descriptors 0, 1 and 2.
+/// What a process gets as its descriptors 0, 1 and 2.
 #[derive(Debug)]
-pub(super) struct Stdio {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+pub(crate) struct Stdio {
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
 }
 
 impl Stdio {
@@ -204,10 +243,22 @@ impl Stdio {
             let stdio = Self { stdin: null()?, stdout: null()?, stderr: null()? };
             return Ok((stdio, Vec::new()));
         }
-        let (stdout, out_end) = output(Stream::Stdout)?;
-        let (stderr, err_end) = output(Stream::Stderr)?;
-        let mut ends = vec![out_end, err_end];
-        let stdin = if process.stdin {
+        Self::pipes(process.stdin, process.output)
+    }
+
+    /// Makes pipes, and `/dev/null` for what is not wanted.
+    pub(crate) fn pipes(stdin: bool, output: bool) -> io::Result<(Self, Vec<End>)> {
+        let mut ends = Vec::new();
+        let mut write_end = |stream| {
+            if !output {
+                return null();
+            }
+            let (fd, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+            ends.push(end(stream, fd)?);
+            Ok(theirs)
+        };
+        let (stdout, stderr) = (write_end(Stream::Stdout)?, write_end(Stream::Stderr)?);
+        let stdin = if stdin {
             let (stdin, fd) = pipe_with(PipeFlags::CLOEXEC)?;
             ends.push(end(Stream::Stdin, fd)?);
             stdin
@@ -220,11 +271,6 @@ impl Stdio {
 
 fn null() -> io::Result<OwnedFd> {
     open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn output(stream: Stream) -> io::Result<(OwnedFd, End)> {
-    let (fd, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok((theirs, end(stream, fd)?))
 }
 
 /// The agent's end of a pipe. Only this end is non-blocking; the process's stays as it expects.

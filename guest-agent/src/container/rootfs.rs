@@ -2,6 +2,9 @@
 //! runs in the child, in its own mount namespace. Mounts are private in it, as they are in the
 //! guest from its boot on: nothing has ever made one shared.
 
+use std::ffi::CString;
+
+use agent_protocol::ContainerSpec;
 use rustix::ffi::CStr;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{self, Errno, write};
@@ -55,7 +58,7 @@ pub(super) enum RootfsError {
         #[source]
         cause: Errno,
     },
-    #[error("cannot hide {path} from the container")]
+    #[error("cannot protect {path} from the container")]
     Protect {
         path: String,
         #[source]
@@ -73,6 +76,9 @@ struct KernelMount {
 
 const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// Shared memory, whose size is the container's own.
+const SHM: &CStr = c"/dev/shm";
+
 const MOUNTS: &[KernelMount] = &[
     KernelMount { kind: c"proc", target: c"/proc", flags: QUIET, data: c"" },
     KernelMount {
@@ -87,12 +93,7 @@ const MOUNTS: &[KernelMount] = &[
         flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
         data: c"newinstance,ptmxmode=0666,mode=0620,gid=5",
     },
-    KernelMount {
-        kind: c"tmpfs",
-        target: c"/dev/shm",
-        flags: QUIET,
-        data: c"mode=1777,size=65536k",
-    },
+    KernelMount { kind: c"tmpfs", target: SHM, flags: QUIET, data: c"mode=1777" },
     KernelMount { kind: c"mqueue", target: c"/dev/mqueue", flags: QUIET, data: c"" },
     KernelMount {
         kind: c"sysfs",
@@ -118,19 +119,28 @@ pub(super) fn enter() -> Result<(), RootfsError> {
         .map_err(RootfsError::Enter)
 }
 
-/// Mounts the kernel's file systems.
-pub(super) fn mount_all() -> Result<(), RootfsError> {
+/// Mounts the kernel's file systems; a privileged container may write to all of them.
+pub(super) fn mount_all(spec: &ContainerSpec) -> Result<(), RootfsError> {
     for KernelMount { kind, target, flags, data } in MOUNTS {
-        let mounted = match mount(*kind, *target, *kind, *flags, *data) {
+        let shm = CString::new(format!("mode=1777,size={}", spec.shm_bytes)).unwrap_or_default();
+        let data = if *target == SHM { shm.as_c_str() } else { data };
+        let flags = if spec.privileged { *flags - MountFlags::RDONLY } else { *flags };
+        let mounted = match mount(*kind, *target, *kind, flags, data) {
             Err(Errno::NOENT) => {
                 make_directories(target.to_bytes()).map_err(|cause| make_error(target, cause))?;
-                mount(*kind, *target, *kind, *flags, *data)
+                mount(*kind, *target, *kind, flags, data)
             }
             mounted => mounted,
         };
         mounted.map_err(|cause| RootfsError::Mount { target: text(target), cause })?;
     }
     Ok(())
+}
+
+/// Makes the root read-only, as far as it is the image and its writable layer.
+pub(super) fn make_root_read_only() -> Result<(), RootfsError> {
+    mount_remount(c"/", MountFlags::BIND | MountFlags::RDONLY, c"")
+        .map_err(|cause| RootfsError::Protect { path: "/".into(), cause })
 }
 
 /// Sets what Docker sets; a kernel without a setting has nothing to relax.

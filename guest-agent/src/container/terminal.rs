@@ -14,9 +14,9 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 const CONSOLE: &CStr = c"/dev/console";
 
-/// Opens a terminal of the given size, makes it the session's and the standard streams, and shows
-/// it as `/dev/console` too. Gives its master.
-pub(super) fn take(size: WindowSize) -> io::Result<OwnedFd> {
+/// Opens a terminal of the given size and makes it the session's and the standard streams; the
+/// one of the image's command is shown as `/dev/console` too. Gives its master.
+pub(super) fn take(size: WindowSize, console: bool) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = open(c"/dev/pts/ptmx", flags, Mode::empty())?;
     unlockpt(&master)?;
@@ -24,8 +24,10 @@ pub(super) fn take(size: WindowSize) -> io::Result<OwnedFd> {
     let peer = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = ioctl_tiocgptpeer(&master, peer)?;
 
-    mknodat(CWD, CONSOLE, FileType::RegularFile, Mode::from_bits_retain(0o600), 0)?;
-    mount_bind(ptsname(&master, Vec::new())?.as_c_str(), CONSOLE)?;
+    if console {
+        mknodat(CWD, CONSOLE, FileType::RegularFile, Mode::from_bits_retain(0o600), 0)?;
+        mount_bind(ptsname(&master, Vec::new())?.as_c_str(), CONSOLE)?;
+    }
 
     ioctl_tiocsctty(&terminal)?;
     dup2_stdin(&terminal)?;

@@ -44,9 +44,16 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Looks up `user`, `user:group`, either by name or number, in the files of the current root.
-    pub(super) fn look_up(user: &str) -> Result<Self, UserError> {
-        resolve(user, &read_file("/etc/passwd")?, &read_file("/etc/group")?)
+    /// Looks up `user`, `user:group`, either by name or number, and more groups in the files of
+    /// the current root.
+    pub(super) fn look_up(user: &str, more: &[String]) -> Result<Self, UserError> {
+        let group = read_file("/etc/group")?;
+        let mut identity = resolve(user, &read_file("/etc/passwd")?, &group)?;
+        for wanted in more {
+            identity.groups.push(explicit_group(wanted, &group)?);
+        }
+        identity.groups = distinct(identity.groups);
+        Ok(identity)
     }
 }
 

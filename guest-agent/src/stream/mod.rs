@@ -1,5 +1,6 @@
 //! Streams: vsock connections that the host dials, matched with the ends of the processes' pipes
-//! and terminals. Either may come first; what comes first waits.
+//! and terminals. Ends wait for their connections; a connection waits only for the image's command,
+//! as the host dials for others once it knows that they have started.
 //!
 //! ```text
 //!   connection ── greeting ──┐
@@ -11,10 +12,10 @@
 mod greeting;
 mod pump;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use agent_protocol::{ProcessId, Stream, StreamHello, VERSION};
+use agent_protocol::{MAX_PROCESSES, ProcessId, Stream, StreamHello, VERSION};
 use rustix::event::epoll::EventFlags;
 use rustix::io;
 
@@ -22,6 +23,9 @@ use crate::poll::{Poll, Token};
 use greeting::{Greeting, Heard};
 pub(crate) use pump::Kind;
 use pump::Pump;
+
+/// Most ends that may wait for their connections; those that wait longest are closed first.
+const MAX_ENDS: usize = 4 * MAX_PROCESSES;
 
 /// Most connections that may wait for their process, or for their own first frame.
 const MAX_WAITING: usize = 32;
@@ -35,7 +39,7 @@ pub(crate) struct End {
     pub(crate) fd: OwnedFd,
 }
 
-/// A connection whose process does not exist yet.
+/// A connection for a stream of a process.
 #[derive(Debug)]
 struct Connection {
     token: Token,
@@ -50,9 +54,10 @@ pub(crate) struct Streams {
     next: u64,
     /// Connections that have not said yet what they are for.
     greetings: BTreeMap<Token, Greeting>,
+    /// Connections for the image's command, which does not exist yet.
     connections: Vec<Connection>,
-    /// Processes that have, or had, streams: a connection for one of them need not wait.
-    processes: BTreeSet<ProcessId>,
+    /// The image's command exists, or existed: connections for it do not wait any more.
+    begun: bool,
     /// Ends of processes that no connection has come for yet.
     ends: Vec<(ProcessId, End)>,
     pumps: BTreeMap<Token, Pump>,
@@ -65,7 +70,7 @@ impl Streams {
             next: first.0,
             greetings: BTreeMap::new(),
             connections: Vec::new(),
-            processes: BTreeSet::new(),
+            begun: false,
             ends: Vec::new(),
             pumps: BTreeMap::new(),
         }
@@ -90,17 +95,23 @@ impl Streams {
         process: ProcessId,
         ends: Vec<End>,
     ) -> io::Result<()> {
-        self.processes.insert(process);
         self.ends.extend(ends.into_iter().map(|end| (process, end)));
-        let connections = self.take_connections(process);
+        self.ends.drain(..self.ends.len().saturating_sub(MAX_ENDS));
+        if process != ProcessId::INIT {
+            return Ok(());
+        }
+        self.begun = true;
+        let connections = std::mem::take(&mut self.connections);
         connections.into_iter().try_for_each(|connection| self.join(poll, connection))
     }
 
-    /// Ends all streams of a process that has none: it could not be started.
+    /// Ends all streams of a process that could not be started.
     pub(crate) fn refuse(&mut self, process: ProcessId) {
-        self.processes.insert(process);
         self.ends.retain(|(of, _)| *of != process);
-        drop(self.take_connections(process));
+        if process == ProcessId::INIT {
+            self.begun = true;
+            self.connections.clear();
+        }
     }
 
     /// Reacts to an event; whether there is more to do without another one.
@@ -140,15 +151,17 @@ impl Streams {
         socket: OwnedFd,
     ) -> io::Result<()> {
         let StreamHello { version, process, stream } = hello;
-        let is_taken = |other: &Connection| (other.process, other.stream) == (process, stream);
-        if version != VERSION || self.connections.iter().any(is_taken) {
+        let is_taken = |other: &Connection| other.stream == stream;
+        if version != VERSION {
             return Ok(());
         }
         let connection = Connection { token, process, stream, socket };
-        if self.processes.contains(&process) {
+        if self.begun || process != ProcessId::INIT {
             return self.join(poll, connection);
         }
-        self.connections.push(connection);
+        if !self.connections.iter().any(is_taken) {
+            self.connections.push(connection);
+        }
         Ok(())
     }
 
@@ -158,15 +171,11 @@ impl Streams {
         let Connection { token, process, stream, socket } = connection;
         let place = self.ends.iter().position(|(of, end)| (*of, end.stream) == (process, stream));
         if let Some(place) = place {
-            let (_, end) = self.ends.swap_remove(place);
+            let (_, end) = self.ends.remove(place);
             poll.watch(&end.fd, token, end.interest())?;
             self.pumps.insert(token, Pump::new(socket, end));
         }
         Ok(())
-    }
-
-    fn take_connections(&mut self, process: ProcessId) -> Vec<Connection> {
-        self.connections.extract_if(.., |connection| connection.process == process).collect()
     }
 }
 

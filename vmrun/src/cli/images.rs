@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Action, EventsArgs, KillArgs, LoadArgs, LogsArgs, PsArgs, PullArgs, PushArgs, RmArgs, RunArgs,
-    StartArgs, StopArgs,
+    Action, AttachArgs, ContainersArgs, CpArgs, CreateArgs, EventsArgs, ExecArgs, KillArgs,
+    LoadArgs, LogsArgs, PsArgs, PullArgs, PushArgs, RenameArgs, RmArgs, RunArgs, StartArgs,
+    StopArgs, UpdateArgs,
 };
 
 #[derive(Debug, Args)]
@@ -217,8 +218,29 @@ pub enum ContainerAction {
     /// Create and run a new container from an image
     #[command(disable_help_flag = true)]
     Run(Box<RunArgs>),
+    /// Create a new container from an image, without starting it
+    #[command(disable_help_flag = true)]
+    Create(Box<CreateArgs>),
     /// Start one or more stopped containers
     Start(StartArgs),
+    /// Restart one or more containers
+    Restart(StopArgs),
+    /// Pause all processes of one or more containers
+    Pause(ContainersArgs),
+    /// Let one or more paused containers go on
+    Unpause(ContainersArgs),
+    /// Wait until one or more containers stop, and print their exit statuses
+    Wait(ContainersArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Change the settings of one or more containers
+    Update(UpdateArgs),
+    /// Join standard input, output and error to a running container
+    Attach(AttachArgs),
+    /// Copy files between a container, running or not, and here
+    Cp(CpArgs),
+    /// Run a command in a running container
+    Exec(Box<ExecArgs>),
     /// Stop one or more running containers
     Stop(StopArgs),
     /// Kill one or more running containers
@@ -271,7 +293,17 @@ impl From<ContainerAction> for Action {
         match action {
             ContainerAction::Ls(args) => Self::Ps(args),
             ContainerAction::Run(args) => Self::Run(args),
+            ContainerAction::Create(args) => Self::Create(args),
             ContainerAction::Start(args) => Self::Start(args),
+            ContainerAction::Restart(args) => Self::Restart(args),
+            ContainerAction::Pause(args) => Self::Pause(args),
+            ContainerAction::Unpause(args) => Self::Unpause(args),
+            ContainerAction::Wait(args) => Self::Wait(args),
+            ContainerAction::Rename(args) => Self::Rename(args),
+            ContainerAction::Update(args) => Self::Update(args),
+            ContainerAction::Attach(args) => Self::Attach(args),
+            ContainerAction::Cp(args) => Self::Cp(args),
+            ContainerAction::Exec(args) => Self::Exec(args),
             ContainerAction::Stop(args) => Self::Stop(args),
             ContainerAction::Kill(args) => Self::Kill(args),
             ContainerAction::Logs(args) => Self::Logs(args),

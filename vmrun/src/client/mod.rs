@@ -1,9 +1,17 @@
 //! The foreground side of a container: starts its monitor, joins the terminal or the pipes of the
 //! user to it, and comes back with the exit status. When this process is killed, the container runs
-//! on.
+//! on. What is asked of a container that is there already goes through a [`Session`].
 
+mod detach;
+mod exec;
 mod io_copy;
+mod session;
+mod signals;
 mod terminal;
+
+pub use detach::DetachKeys;
+pub use exec::exec_attached;
+pub use session::Session;
 
 use std::{
     io::{self, IsTerminal},
@@ -12,32 +20,41 @@ use std::{
         unix::process::CommandExt,
     },
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use agent_protocol::Stream;
 use anyhow::{Context, Result};
-use signal_hook::{consts::signal, iterator::Signals};
 
 use crate::{
     container::Container,
     error::failure,
-    monitor::{Connection, Event, Request},
+    monitor::{CONTROL_SOCKET, Connection, Event, Request},
+    paths::Paths,
 };
+use detach::{Typed, Watch};
+use signals::{Forwarded, ForwardedSignals};
 use terminal::RawTerminal;
 
-/// How many interrupts without effect kill the container.
-const PATIENCE_OF_INTERRUPTS: u32 = 3;
-
 /// Which streams of the user's to join to the container's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attachment {
     pub stdin: bool,
     pub terminal: bool,
+    /// Signals are passed on to the command.
+    pub proxy_signals: bool,
+    pub detach_keys: DetachKeys,
+    /// The end of the user's stdout is one for the command too, as in a pipe.
+    pub owns_output: bool,
+}
+
+/// How an attachment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Exited(u8),
+    /// By the detach keys; the container runs on.
+    Detached,
 }
 
 /// Starts the container in the background and comes back when its command runs.
@@ -50,38 +67,59 @@ pub fn start_detached(container: &Container) -> Result<()> {
             Event::Started | Event::Exited { .. } => return Ok(()),
             Event::StartFailed { status, message } => return Err(failure(status, message)),
             Event::Notice(line) => eprintln!("vmrun: {line}"),
+            _ => {}
         }
     }
 }
 
-/// Starts the container and stays with it to its end; gives the exit status.
-pub fn start_attached(container: &Container, attachment: Attachment) -> Result<u8> {
-    let signals = Signals::new(forwarded()).context("cannot take signals")?;
-    let monitor = Arc::new(start_monitor(container)?);
+/// Starts the container and stays with it.
+pub fn start_attached(container: &Container, attachment: &Attachment) -> Result<Left> {
+    let signals = ForwardedSignals::take()?;
+    stay(start_monitor(container)?, attachment, signals)
+}
+
+/// Joins a container that runs, and stays with it.
+pub fn attach_running(
+    paths: &Paths,
+    container: &Container,
+    attachment: &Attachment,
+) -> Result<Left> {
+    let signals = ForwardedSignals::take()?;
+    stay(connect(paths, container)?, attachment, signals)
+}
+
+/// Connects to the monitor of a container that runs.
+pub fn connect(paths: &Paths, container: &Container) -> Result<Connection> {
+    let folder = paths.runtime_of(container.record.id.as_str());
+    Connection::connect(&folder, CONTROL_SOCKET).with_context(|| {
+        format!("cannot reach the monitor of container {}", container.record.id.short())
+    })
+}
+
+fn stay(monitor: Connection, attachment: &Attachment, signals: ForwardedSignals) -> Result<Left> {
+    let monitor = Arc::new(monitor);
     let raw = if attachment.terminal { RawTerminal::enter()? } else { None };
     let copies = attach(&monitor, attachment)?;
-    let handle = signals.handle();
-    let ended = Arc::new(AtomicBool::new(false));
-    let forwarder = {
-        let (monitor, ended) = (Arc::clone(&monitor), Arc::clone(&ended));
-        thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || forward(signals, &monitor, &ended))
-            .context("cannot start a thread")?
-    };
+    let proxy = attachment.proxy_signals;
+    let forwarder = signals.forward(Arc::clone(&monitor), move |number| match number {
+        Forwarded::Signal(number) => proxy.then_some(Request::Signal(number)),
+        Forwarded::Size(size) => Some(Request::Resize(size)),
+    })?;
     let outcome = wait(&monitor, raw.is_some());
-    ended.store(true, Ordering::Relaxed);
-    for copy in copies {
-        let _ = copy.join();
+    // Who leaves by the keys does not wait for output, which goes on.
+    if !matches!(outcome, Ok(Left::Detached)) {
+        forwarder.ended();
+        for copy in copies {
+            let _ = copy.join();
+        }
     }
-    handle.close();
-    let _ = forwarder.join();
+    forwarder.stop();
     drop(raw);
     outcome
 }
 
 /// Starts the monitor, connected to this process by a socket that is its stdin.
-fn start_monitor(container: &Container) -> Result<Connection> {
+pub fn start_monitor(container: &Container) -> Result<Connection> {
     let (ours, theirs) = Connection::pair().context("cannot make a socket")?;
     Command::new("/proc/self/exe")
         .arg0("vmrun")
@@ -97,7 +135,7 @@ fn start_monitor(container: &Container) -> Result<Connection> {
 
 /// Gives the monitor pipes for the streams and copies between them and the user's; the copies of
 /// output are to be waited for.
-fn attach(monitor: &Arc<Connection>, attachment: Attachment) -> Result<Vec<JoinHandle<()>>> {
+fn attach(monitor: &Arc<Connection>, attachment: &Attachment) -> Result<Vec<JoinHandle<()>>> {
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (stdin_read, stdin_write) = pipe().context("cannot make a pipe")?;
     let (stdout_read, stdout_write) = pipe().context("cannot make a pipe")?;
@@ -115,19 +153,22 @@ fn attach(monitor: &Arc<Connection>, attachment: Attachment) -> Result<Vec<JoinH
     monitor.send(&request, &fds).context("the container's monitor is gone")?;
 
     if attachment.stdin {
-        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        let keys = attachment.terminal.then(|| attachment.detach_keys.clone());
+        let monitor = Arc::clone(monitor);
+        let leave = move || drop(monitor.send(&Request::Detach, &[]));
         // Not waited for: it may stand in a read that never ends.
-        copy("stdin", move || drop(io_copy::copy(&stdin, &stdin_write)))?;
+        copy("stdin", move || copy_stdin(stdin_write, keys, leave))?;
     }
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = io::stderr().as_fd().try_clone_to_owned()?;
     let outputs = [(Stream::Stdout, stdout_read, stdout), (Stream::Stderr, stderr_read, stderr)];
+    let owns_output = attachment.owns_output;
     outputs
         .into_iter()
         .map(|(stream, from, to)| {
             let monitor = Arc::clone(monitor);
             copy("output", move || {
-                if io_copy::copy(&from, &to).is_err() {
+                if io_copy::copy(&from, &to).is_err() && owns_output {
                     let _ = monitor.send(&Request::Close(stream), &[]);
                 }
             })
@@ -135,79 +176,61 @@ fn attach(monitor: &Arc<Connection>, attachment: Attachment) -> Result<Vec<JoinH
         .collect()
 }
 
+/// Copies the user's stdin until its end, which closes `to`, or until the keys are typed: then it
+/// stays open until this process ends, which is soon.
+fn copy_stdin(to: OwnedFd, keys: Option<DetachKeys>, leave: impl FnOnce()) {
+    let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return };
+    let Some(keys) = keys else {
+        let _ = io_copy::copy(&stdin, &to);
+        return;
+    };
+    let mut watch = Watch::new(keys);
+    let mut left = false;
+    let _ = io_copy::read_all(&stdin, |bytes| match watch.take(bytes) {
+        Typed::Input(input) => io_copy::write_all(&to, &input),
+        Typed::Leave(input) => {
+            let _ = io_copy::write_all(&to, &input);
+            left = true;
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    });
+    if left {
+        leave();
+        std::mem::forget(to);
+    }
+}
+
 fn copy(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(body).context("cannot start a thread")
 }
 
 /// Waits for the container's end; notices are shown as they come.
-fn wait(monitor: &Connection, raw: bool) -> Result<u8> {
+fn wait(monitor: &Connection, raw: bool) -> Result<Left> {
     let end = if raw { "\r\n" } else { "\n" };
     loop {
         match next(monitor)? {
-            Event::Started => {}
             Event::StartFailed { status, message } => return Err(failure(status, message)),
+            Event::Refused(message) => return Err(failure(1, message)),
             Event::Notice(line) => eprint!("vmrun: {line}{end}"),
             Event::Exited { status, message } => {
                 if let Some(message) = message {
                     eprint!("vmrun: {message}{end}");
                 }
-                return Ok(status);
+                return Ok(Left::Exited(status));
             }
+            // The answer to the keys.
+            Event::Done => return Ok(Left::Detached),
+            _ => {}
         }
     }
 }
 
-fn next(monitor: &Connection) -> Result<Event> {
+/// The next event; an error where the monitor is gone.
+pub fn next(monitor: &Connection) -> Result<Event> {
     match monitor.receive() {
         Ok(Some((event, _))) => Ok(event),
         // As a shell has it of a killed process.
         _ => Err(failure(137, "the container's monitor was killed".to_owned())),
-    }
-}
-
-/// Signals that are passed on to the command, and the one that tells of a new window size.
-fn forwarded() -> [i32; 12] {
-    [
-        signal::SIGHUP,
-        signal::SIGINT,
-        signal::SIGQUIT,
-        signal::SIGTERM,
-        signal::SIGUSR1,
-        signal::SIGUSR2,
-        signal::SIGCONT,
-        signal::SIGALRM,
-        signal::SIGTTIN,
-        signal::SIGTTOU,
-        signal::SIGIO,
-        signal::SIGWINCH,
-    ]
-}
-
-fn forward(mut signals: Signals, monitor: &Connection, ended: &AtomicBool) {
-    let mut interrupts = 0;
-    for number in signals.forever() {
-        let request = if number == signal::SIGWINCH {
-            let Some(size) = terminal::size() else { continue };
-            Request::Resize(size)
-        } else {
-            if matches!(number, signal::SIGINT | signal::SIGTERM) {
-                interrupts += 1;
-            }
-            let number = if interrupts >= PATIENCE_OF_INTERRUPTS {
-                eprintln!("vmrun: {interrupts} interrupts without effect: killing the container");
-                signal::SIGKILL
-            } else {
-                number
-            };
-            Request::Signal(u8::try_from(number).unwrap_or_default())
-        };
-        if monitor.send(&request, &[]).is_err() {
-            return;
-        }
-        if ended.load(Ordering::Relaxed) && interrupts > 0 {
-            // Only the user's own reader is left to wait for, and the user will not.
-            std::process::exit(130);
-        }
     }
 }
 

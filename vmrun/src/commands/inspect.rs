@@ -3,16 +3,18 @@
 //! Fields that Docker has for things vmrun does not have (a storage driver, cgroup settings) are
 //! left out; where scripts expect a field to be there it is, empty as Docker leaves it.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use image_store::{FindError, ImageDetails, Reference};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json, ser::PrettyFormatter};
 
-use super::{Host, print};
+use super::{Host, print, run::settings};
 use crate::{
     cli::{InspectArgs, Kind},
-    container::{Container, ContainerError, State, Status},
+    container::{Condition, Container, ContainerError, Record, RestartPolicy, State, Status},
     error::failure,
     signals,
     template::Format,
@@ -163,6 +165,7 @@ fn config(said: &Value) -> Value {
 fn container(host: &Host, container: &Container, size: bool) -> Result<Value> {
     let record = &container.record;
     let command = &record.command;
+    let condition = container.condition()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let words: Vec<String> = command.args.iter().map(|word| text(word)).collect();
     let mut shown = json!({
@@ -170,18 +173,12 @@ fn container(host: &Host, container: &Container, size: bool) -> Result<Value> {
         "Created": record.created,
         "Path": words.first(),
         "Args": words.get(1..).unwrap_or_default(),
-        "State": state(&host.containers.status(container)?, &container.state()?),
+        "State": state(&host.containers.status(container)?, &condition),
         "Image": record.image.id,
         "Name": format!("/{}", record.name),
-        "RestartCount": 0,
+        "RestartCount": condition.restarts,
         "Platform": "linux",
-        "HostConfig": {
-            "AutoRemove": record.remove_on_exit,
-            "Memory": record.resources.memory_mib << 20,
-            "NanoCpus": u64::from(record.resources.vcpus) * 1_000_000_000,
-            "Privileged": false,
-            "ReadonlyRootfs": false,
-        },
+        "HostConfig": host_config(record),
         "Mounts": [],
     });
     if size {
@@ -198,43 +195,116 @@ fn container(host: &Host, container: &Container, size: bool) -> Result<Value> {
         "Image": record.image.reference,
         "WorkingDir": command.cwd,
         "Entrypoint": null,
-        "Labels": labels(host, container),
+        "Labels": record.labels,
         "StopSignal": signals::name(command.stop_signal),
     });
+    if let Some(check) = &record.health {
+        let mut test = vec!["CMD"];
+        test.extend(check.command.iter().map(String::as_str));
+        shown["Config"]["Healthcheck"] = json!({
+            "Test": test,
+            "Interval": nanoseconds(check.interval),
+            "Timeout": nanoseconds(check.timeout),
+            "StartPeriod": nanoseconds(check.start_period),
+            "Retries": check.retries,
+        });
+    }
+    if let Some(seconds) = record.stop_timeout {
+        shown["Config"]["StopTimeout"] = seconds.into();
+    }
     Ok(shown)
 }
 
-/// Those of the image, if it is still there.
-fn labels(host: &Host, container: &Container) -> Value {
-    let config = host.images.image_config(&container.record.image.id);
-    match config.map(|config| config["config"]["Labels"].clone()) {
-        Ok(labels @ Value::Object(_)) => labels,
-        _ => json!({}),
-    }
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn state(status: &Status, recorded: &State) -> Value {
+/// What the container may use, and how it is set up.
+fn host_config(record: &Record) -> Value {
+    let (guest, resources) = (&record.guest, &record.resources);
+    let tmpfs = guest.tmpfs.iter().map(|tmpfs| {
+        (String::from_utf8_lossy(&tmpfs.target).into_owned(), tmpfs.options.clone().into())
+    });
+    let limits = guest.limits.iter().map(|limit| {
+        let shown = |value: Option<u64>| value.map_or_else(|| json!(-1), Value::from);
+        json!({
+            "Name": settings::limit_name(limit.resource),
+            "Hard": shown(limit.hard),
+            "Soft": shown(limit.soft),
+        })
+    });
+    let sysctls = guest.sysctls.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+    let hosts = guest.network.hosts.iter().map(|(name, address)| format!("{name}:{address}"));
+    let retries = match record.restart {
+        RestartPolicy::OnFailure(retries) => retries,
+        _ => 0,
+    };
+    json!({
+        "NetworkMode": "none",
+        "RestartPolicy": { "Name": record.restart.name(), "MaximumRetryCount": retries },
+        "AutoRemove": record.remove_on_exit,
+        "CapAdd": guest.cap_add,
+        "CapDrop": guest.cap_drop,
+        "Dns": guest.network.dns,
+        "DnsOptions": guest.network.dns_options,
+        "DnsSearch": guest.network.dns_search,
+        "ExtraHosts": hosts.collect::<Vec<_>>(),
+        "GroupAdd": record.command.groups,
+        "Privileged": guest.privileged,
+        "ReadonlyRootfs": guest.read_only,
+        "ShmSize": guest.shm_bytes,
+        "Tmpfs": tmpfs.collect::<Map<_, _>>(),
+        "Sysctls": sysctls.collect::<Map<_, _>>(),
+        "Ulimits": limits.collect::<Vec<_>>(),
+        "Memory": resources.memory_mib << 20,
+        "NanoCpus": resources.nano_cpus
+            .unwrap_or_else(|| u64::from(resources.vcpus) * 1_000_000_000),
+        "Init": guest.init,
+    })
+}
+
+fn state(status: &Status, recorded: &Condition) -> Value {
     let time = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
-    let started = match recorded {
+    let started = match &recorded.state {
         State::Created | State::Starting => None,
-        State::Running { started } | State::Exited { started, .. } => Some(*started),
+        State::Running { started }
+        | State::Paused { started }
+        | State::Restarting { started, .. }
+        | State::Exited { started, .. } => Some(*started),
     };
     let (exit, finished) = match status {
         Status::Exited { exit, finished } => (Some(exit), *finished),
+        Status::Restarting { exit, finished } => (Some(exit), Some(*finished)),
         _ => (None, None),
     };
-    json!({
+    let mut state = json!({
         "Status": status.word(),
         "Running": status.is_running(),
-        "Paused": false,
-        "Restarting": false,
+        "Paused": matches!(status, Status::Paused { .. }),
+        "Restarting": matches!(status, Status::Restarting { .. }),
         "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
         "Dead": false,
         "ExitCode": exit.map_or(0, |exit| exit.status),
         "Error": exit.and_then(|exit| exit.error.clone()).unwrap_or_default(),
         "StartedAt": time(started),
         "FinishedAt": time(finished),
-    })
+    });
+    if let Some(health) = &recorded.health {
+        let log = health.log.iter().map(|result| {
+            json!({
+                "Start": result.start,
+                "End": result.end,
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            })
+        });
+        state["Health"] = json!({
+            "Status": health.status.word(),
+            "FailingStreak": health.failing_streak,
+            "Log": log.collect::<Vec<_>>(),
+        });
+    }
+    state
 }
 
 #[cfg(test)]
@@ -252,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_container_that_never_ran_has_docker_s_zero_times() {
-        let state = state(&Status::Created, &State::Created);
+        let state = state(&Status::Created, &State::Created.into());
         assert_eq!((&state["Status"], &state["StartedAt"]), (&json!("created"), &json!(NEVER)));
     }
 }

@@ -1,22 +1,22 @@
-//! `vmrun stop` and `vmrun kill`
+//! `vmrun stop`, `vmrun restart`, `vmrun kill`, `vmrun pause`, `vmrun unpause` and `vmrun wait`
 
-use std::{
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::{Host, each};
+use super::{Host, each, start};
 use crate::{
-    cli::{KillArgs, StopArgs},
-    container::Container,
-    monitor::{CONTROL_SOCKET, Connection, Event, Request},
+    cli::{ContainersArgs, KillArgs, StopArgs},
+    client::Session,
+    container::{Container, ContainerError, Status},
+    monitor::Request,
     signals,
 };
 
 const SIGKILL: u8 = 9;
+
+/// Seconds that `stop` waits where neither it nor the container says so.
+const DEFAULT_PATIENCE: u64 = 10;
 
 pub fn kill(args: &KillArgs) -> Result<u8> {
     let Some(signal) = signals::parse(&args.signal) else {
@@ -31,10 +31,10 @@ pub fn kill(args: &KillArgs) -> Result<u8> {
                 container.record.id
             );
         }
-        let monitor = connect(&host, &container)?;
-        monitor.send(&Request::Signal(signal), &[]).context("the container's monitor is gone")?;
+        let session = Session::with_running(&host.paths, &container)?;
+        session.send(&Request::Signal(signal))?;
         if signal == SIGKILL {
-            wait(monitor, None);
+            let _ = session.wait();
         }
         Ok(name.to_owned())
     })
@@ -44,41 +44,99 @@ pub fn stop(args: &StopArgs) -> Result<u8> {
     let host = Host::open()?;
     each(&args.containers, |name| {
         let container = host.containers.find(name)?;
-        end(&host, &container, Duration::from_secs(args.time))?;
+        end(&host, &container, patience(args, &container));
         Ok(name.to_owned())
     })
 }
 
-/// Asks a container that runs or starts to end by its stop signal, kills it when it does not in time,
-/// and waits until it has ended.
-pub fn end(host: &Host, container: &Container, patience: Duration) -> Result<()> {
-    let first = if patience.is_zero() { SIGKILL } else { container.record.command.stop_signal };
-    // One that does not run has no socket.
-    let Ok(monitor) = connect(host, container) else { return Ok(()) };
-    let send = |signal| monitor.send(&Request::Signal(signal), &[]);
-    if send(first).is_ok() && !wait(monitor.try_clone()?, Some(patience)) && send(SIGKILL).is_ok() {
-        wait(monitor, None);
-    }
-    Ok(())
-}
-
-fn connect(host: &Host, container: &Container) -> Result<Connection> {
-    let folder = host.paths.runtime_of(container.record.id.as_str());
-    Connection::connect(&folder, CONTROL_SOCKET).with_context(|| {
-        format!("cannot reach the monitor of container {}", container.record.id.short())
+pub fn restart(args: &StopArgs) -> Result<u8> {
+    let host = Host::open()?;
+    host.paths.guest()?;
+    super::doctor::check_kvm()?;
+    each(&args.containers, |name| {
+        let container = host.containers.find(name)?;
+        end(&host, &container, patience(args, &container));
+        start::start_one(&host, &container)?;
+        Ok(name.to_owned())
     })
 }
 
-/// Waits for the container's end; whether it came in time.
-fn wait(monitor: Connection, patience: Option<Duration>) -> bool {
-    let (ended, end) = mpsc::channel();
-    let watch = monitor.try_clone();
-    thread::spawn(move || {
-        while let Ok(Some((Event::Started | Event::Notice(_), _))) = monitor.receive::<Event>() {}
-        let _ = ended.send(());
-    });
-    let Some(patience) = patience else { return end.recv().is_ok() };
-    let in_time = !matches!(end.recv_timeout(patience), Err(RecvTimeoutError::Timeout));
-    drop(watch);
-    in_time
+/// How long the container has; none for as long as it likes.
+fn patience(args: &StopArgs, container: &Container) -> Duration {
+    match args.time.map(u64::try_from) {
+        Some(Ok(seconds)) => Duration::from_secs(seconds),
+        // As long as it likes, which a number of seconds is to stand for.
+        Some(Err(_)) => Duration::from_secs(u64::from(u32::MAX)),
+        None => Duration::from_secs(container.record.stop_timeout.unwrap_or(DEFAULT_PATIENCE)),
+    }
+}
+
+/// Asks a container that runs or starts to end by its stop signal, has it killed where it does not
+/// in time, and waits until it has ended.
+pub fn end(host: &Host, container: &Container, patience: Duration) {
+    let signal = if patience.is_zero() { SIGKILL } else { container.record.command.stop_signal };
+    // One that does not run has no socket.
+    let Ok(session) = Session::with_running(&host.paths, container) else { return };
+    if session.send(&Request::Stop { signal, patience }).is_ok() {
+        let _ = session.wait();
+    }
+}
+
+pub fn pause(args: &ContainersArgs) -> Result<u8> {
+    let host = Host::open()?;
+    each(&args.containers, |name| {
+        let container = host.containers.find(name)?;
+        let id = &container.record.id;
+        match host.containers.status(&container)? {
+            Status::Running { .. } => {}
+            Status::Paused { .. } => bail!("Container {id} is already paused"),
+            Status::Restarting { .. } => {
+                bail!("Container {id} is restarting, wait until the container is running")
+            }
+            Status::Created | Status::Exited { .. } => bail!("Container {id} is not running"),
+        }
+        Session::with_running(&host.paths, &container)?.ask(&Request::Pause)?;
+        Ok(name.to_owned())
+    })
+}
+
+pub fn unpause(args: &ContainersArgs) -> Result<u8> {
+    let host = Host::open()?;
+    each(&args.containers, |name| {
+        let container = host.containers.find(name)?;
+        if !matches!(host.containers.status(&container)?, Status::Paused { .. }) {
+            bail!("Container {} is not paused", container.record.id);
+        }
+        Session::with_running(&host.paths, &container)?.ask(&Request::Unpause)?;
+        Ok(name.to_owned())
+    })
+}
+
+pub fn wait(args: &ContainersArgs) -> Result<u8> {
+    let host = Host::open()?;
+    each(&args.containers, |name| {
+        let container = host.containers.find(name)?;
+        // Connected first, so that an end between the two looks is not missed.
+        let session = Session::with_running(&host.paths, &container);
+        match (host.containers.status(&container), session) {
+            (Ok(Status::Exited { exit, .. }), _) => Ok(exit.status.to_string()),
+            (_, Ok(session)) => Ok(session.wait()?.to_string()),
+            // A container that was never started is waited for, as in Docker.
+            (Ok(Status::Created), Err(_)) => wait_for_start(&host, &container),
+            (Err(ContainerError::NotFound(_)), Err(_)) => Ok(0.to_string()),
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(_)) => Err(error.into()),
+        }
+    })
+}
+
+fn wait_for_start(host: &Host, container: &Container) -> Result<String> {
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        match host.containers.status(container)? {
+            Status::Created => {}
+            Status::Exited { exit, .. } => return Ok(exit.status.to_string()),
+            _ => return Ok(Session::with_running(&host.paths, container)?.wait()?.to_string()),
+        }
+    }
 }

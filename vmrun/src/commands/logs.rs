@@ -13,13 +13,13 @@ use super::{Host, filters::point_in_time};
 use crate::{
     cli::LogsArgs,
     container::{Container, ContainerError},
-    logs::{LogConfig, LogDriver, LogLine, LogReader, Selection, follow},
+    logs::{LogDriver, LogLine, LogReader, Selection, follow},
 };
 
 pub fn logs(args: &LogsArgs) -> Result<()> {
     let host = Host::open()?;
     let container = host.containers.find(&args.container)?;
-    let config = LogConfig::default();
+    let config = container.record.log;
     if config.driver == LogDriver::None {
         bail!("configured logging driver does not support reading");
     }
@@ -28,15 +28,15 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
         since: args.since.as_deref().map(point_in_time).transpose()?,
         until: args.until.as_deref().map(point_in_time).transpose()?,
     };
-    let folder = host.paths.containers().join(container.record.id.as_str());
-    let reader = LogReader::open(&folder, &config, selection)?;
+    let folder = container.folder();
+    let reader = LogReader::open(folder, &config, selection)?;
     let mut shown = Shown::new(args)?;
     let show = |line: Option<LogLine<'_>>| match line {
         Some(line) => Ok(shown.line(line)?),
         None => Ok(shown.flush()?),
     };
     let goes_on = || if args.follow { goes_on(&host, &container) } else { Ok(false) };
-    match follow(&folder, reader, goes_on, show) {
+    match follow(folder, reader, goes_on, show) {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         shown => shown,
     }

@@ -1,10 +1,10 @@
 //! The commands of the CLI, one file each; what several of them need is here.
 
-#[allow(dead_code, reason = "the command itself comes with the way to a container's files")]
 mod cp;
 mod df;
 mod doctor;
 mod events;
+mod exec;
 mod filters;
 mod history;
 mod images;
@@ -51,9 +51,19 @@ use crate::{
 pub fn run(action: Action) -> Result<u8> {
     match action {
         Action::Run(args) => run::run(*args),
+        Action::Create(args) => run::create(*args).map(|()| 0),
         Action::Start(args) => start::start(&args),
+        Action::Attach(args) => start::attach(&args),
+        Action::Cp(args) => cp::cp(&args).map(|()| 0),
+        Action::Exec(args) => exec::exec(*args),
         Action::Stop(args) => kill::stop(&args),
+        Action::Restart(args) => kill::restart(&args),
         Action::Kill(args) => kill::kill(&args),
+        Action::Pause(args) => kill::pause(&args),
+        Action::Unpause(args) => kill::unpause(&args),
+        Action::Wait(args) => kill::wait(&args),
+        Action::Rename(args) => rm::rename(&args).map(|()| 0),
+        Action::Update(args) => rm::update(&args),
         Action::Ps(args) => ps::ps(&args).map(|()| 0),
         Action::Rm(args) => rm::rm(&args),
         Action::Logs(args) => logs::logs(&args).map(|()| 0),

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cli::{ImagePruneArgs, PruneArgs},
     container::ContainerError,
+    events::{self, Event},
     size::ByteSize,
 };
 
@@ -136,6 +137,7 @@ fn remove_containers(host: &Host, filters: &Filters) -> Result<u64> {
             Err(ContainerError::Running(_) | ContainerError::NotFound(_)) => continue,
             other => other?,
         }
+        events::record(&host.paths, Event::of_container(&container.record, "destroy"));
         freed = freed.saturating_add(size);
         deleted += &format!("{}\n", container.record.id);
     }

@@ -1,30 +1,82 @@
-//! `vmrun rm`
+//! `vmrun rm`, `vmrun rename` and `vmrun update`
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use super::{Host, each, kill};
-use crate::{cli::RmArgs, container::ContainerError};
+use crate::{
+    cli::{RenameArgs, RmArgs, UpdateArgs},
+    container::{ContainerError, RestartPolicy, Status},
+    events::{self, Event},
+};
 
 pub fn rm(args: &RmArgs) -> Result<u8> {
     let host = Host::open()?;
     each(&args.containers, |name| {
         let container = host.containers.find(name)?;
+        let id = &container.record.id;
         if args.force {
-            kill::end(&host, &container, Duration::ZERO)?;
-        } else if host.containers.status(&container)?.is_running() {
-            bail!(
-                "You cannot remove a running container {}. Stop the container before \
-                 attempting removal or force remove",
-                container.record.id
-            );
+            kill::end(&host, &container, Duration::ZERO);
+        } else {
+            match host.containers.status(&container)? {
+                Status::Running { .. } => bail!(
+                    "You cannot remove a running container {id}. Stop the container before \
+                     attempting removal or force remove"
+                ),
+                Status::Paused { .. } => bail!(
+                    "You cannot remove a paused container {id}. Unpause and then stop the \
+                     container before attempting removal or force remove"
+                ),
+                Status::Restarting { .. } => bail!(
+                    "You cannot remove a restarting container {id}. Stop the container before \
+                     attempting removal or force remove"
+                ),
+                Status::Created | Status::Exited { .. } => {}
+            }
         }
         match host.containers.remove(&container) {
             // One made with --rm went by itself.
             Err(ContainerError::NotFound(_)) if container.record.remove_on_exit => {}
-            other => other?,
+            other => {
+                other?;
+                events::record(&host.paths, Event::of_container(&container.record, "destroy"));
+            }
         }
+        Ok(name.to_owned())
+    })
+}
+
+pub fn rename(args: &RenameArgs) -> Result<()> {
+    let host = Host::open()?;
+    let container = host.containers.find(&args.container)?;
+    if container.record.name == args.name {
+        bail!("Renaming a container with the same name as its current name");
+    }
+    let renamed = host.containers.rename(&container, args.name.clone())?;
+    let event = Event::of_container(&renamed.record, "rename")
+        .with("oldName", format!("/{}", container.record.name));
+    events::record(&host.paths, event);
+    Ok(())
+}
+
+pub fn update(args: &UpdateArgs) -> Result<u8> {
+    let host = Host::open()?;
+    let Some(restart) = args.restart else {
+        bail!("you must provide one or more flags when using this command");
+    };
+    each(&args.containers, |name| {
+        let container = host.containers.find(name)?;
+        if container.record.remove_on_exit && restart != RestartPolicy::No {
+            bail!(
+                "Cannot update container {}: Restart policy cannot be updated because AutoRemove \
+                 is enabled for the container",
+                container.record.id
+            );
+        }
+        let updated =
+            host.containers.update(&container.record.id, |record| record.restart = restart)?;
+        events::record(&host.paths, Event::of_container(&updated.record, "update"));
         Ok(name.to_owned())
     })
 }

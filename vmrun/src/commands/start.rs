@@ -1,12 +1,13 @@
-//! `vmrun start`
+//! `vmrun start` and `vmrun attach`
 
 use anyhow::{Result, bail};
 
 use super::{Host, each};
 use crate::{
-    cli::StartArgs,
-    client::{self, Attachment},
-    container::ContainerError,
+    cli::{AttachArgs, StartArgs},
+    client::{self, Attachment, Left},
+    container::{Container, Status},
+    error::failure,
 };
 
 pub fn start(args: &StartArgs) -> Result<u8> {
@@ -15,22 +16,76 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     super::doctor::check_kvm()?;
     if !args.attach && !args.interactive {
         return each(&args.containers, |name| {
-            let container = host.containers.find(name)?;
-            if !host.containers.status(&container)?.is_running() {
-                client::start_detached(&container)?;
-            }
+            start_one(&host, &host.containers.find(name)?)?;
             Ok(name.to_owned())
         });
     }
     let [name] = args.containers.as_slice() else {
-        bail!("You cannot start and attach multiple containers at once.");
+        bail!("you cannot start and attach multiple containers at once");
     };
     let container = host.containers.find(name)?;
-    if host.containers.status(&container)?.is_running() {
-        return Err(ContainerError::Running(container.record.id.clone()).into());
+    let command = &container.record.command;
+    let attachment = Attachment {
+        stdin: args.interactive && command.stdin,
+        terminal: command.terminal,
+        proxy_signals: true,
+        detach_keys: args.detach_keys.clone(),
+        owns_output: true,
+    };
+    let left = match host.containers.status(&container)? {
+        Status::Paused { .. } => return Err(paused()),
+        Status::Running { .. } => client::attach_running(&host.paths, &container, &attachment)?,
+        _ => client::start_attached(&container, &attachment)?,
+    };
+    status_of(left)
+}
+
+/// Starts a container in the background, if it does not run.
+pub fn start_one(host: &Host, container: &Container) -> Result<()> {
+    match host.containers.status(container)? {
+        Status::Paused { .. } => Err(paused()),
+        status if status.is_running() => Ok(()),
+        _ => client::start_detached(container),
+    }
+}
+
+fn paused() -> anyhow::Error {
+    failure(1, "cannot start a paused container, try unpause instead")
+}
+
+pub fn attach(args: &AttachArgs) -> Result<u8> {
+    let host = Host::open()?;
+    let container = host.containers.find(&args.container)?;
+    match host.containers.status(&container)? {
+        Status::Running { .. } => {}
+        Status::Paused { .. } => {
+            bail!("You cannot attach to a paused container, unpause it first");
+        }
+        Status::Restarting { .. } => {
+            bail!("You cannot attach to a restarting container, wait until it is running");
+        }
+        Status::Created | Status::Exited { .. } => {
+            bail!("You cannot attach to a stopped container, start it first");
+        }
     }
     let command = &container.record.command;
-    let attachment =
-        Attachment { stdin: args.interactive && command.stdin, terminal: command.terminal };
-    client::start_attached(&container, attachment)
+    let stdin = !args.no_stdin && command.stdin;
+    if stdin && command.terminal && !client::stdin_is_terminal() {
+        bail!("the input device is not a TTY");
+    }
+    let attachment = Attachment {
+        stdin,
+        terminal: command.terminal,
+        proxy_signals: args.sig_proxy && !command.terminal,
+        detach_keys: args.detach_keys.clone(),
+        owns_output: false,
+    };
+    status_of(client::attach_running(&host.paths, &container, &attachment)?)
+}
+
+fn status_of(left: Left) -> Result<u8> {
+    match left {
+        Left::Exited(status) => Ok(status),
+        Left::Detached => Err(failure(1, "read escape sequence")),
+    }
 }

@@ -1,11 +1,18 @@
-//! What a container is: settled when it is made, and not changed by running it.
+//! What a container is: settled when it is made, and not changed by running it. Only its name and
+//! its restart policy can be given anew.
 
+use std::collections::BTreeMap;
+
+use agent_protocol::{Limit, Tmpfs};
 use image_store::{ImageId, RootKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, ContainerName};
-use crate::disk::{DiskSize, Durability};
+use super::{ContainerId, ContainerName, HealthCheck, RestartPolicy};
+use crate::{
+    disk::{DiskSize, Durability},
+    logs::LogConfig,
+};
 
 /// `config.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +26,71 @@ pub struct Record {
     pub resources: Resources,
     /// `--rm`: the container is removed when it ends.
     pub remove_on_exit: bool,
+    /// The image's and its own.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Seconds that `stop` waits, where it is not told.
+    #[serde(default)]
+    pub stop_timeout: Option<u64>,
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
+    #[serde(default)]
+    pub guest: GuestSettings,
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// How the guest is set up around the command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuestSettings {
+    /// `--read-only`
+    pub read_only: bool,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_bytes: u64,
+    pub tmpfs: Vec<Tmpfs>,
+    pub limits: Vec<Limit>,
+    pub sysctls: Vec<(String, String)>,
+    pub network: NetworkFiles,
+    /// As they were given, for `inspect`; [`crate::capabilities`] says what they come to.
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub privileged: bool,
+    /// `--init`: the agent reaps what is orphaned anyway.
+    pub init: bool,
+}
+
+impl Default for GuestSettings {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            shm_bytes: DEFAULT_SHM,
+            tmpfs: Vec::new(),
+            limits: Vec::new(),
+            sysctls: Vec::new(),
+            network: NetworkFiles::default(),
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            privileged: false,
+            init: false,
+        }
+    }
+}
+
+/// Docker's size of `/dev/shm` in bytes.
+const DEFAULT_SHM: u64 = 64 << 20;
+
+/// What the user wants in `/etc/hosts` and `/etc/resolv.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkFiles {
+    /// `--add-host`: names and addresses.
+    pub hosts: Vec<(String, String)>,
+    pub dns: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
 }
 
 impl Record {
@@ -47,10 +119,16 @@ pub struct Command {
     pub env: Vec<Vec<u8>>,
     pub cwd: String,
     pub user: String,
+    /// `--group-add`
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// `-t`
     pub terminal: bool,
     /// `-i`
     pub stdin: bool,
+    /// The command's stdin ends with that of the client that started it.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// What `stop` sends first; a number from 1 to 64.
     pub stop_signal: u8,
 }
@@ -61,5 +139,8 @@ pub struct Resources {
     /// Guest memory in MiB; touched lazily.
     pub memory_mib: u64,
     pub vcpus: u8,
+    /// `--cpus` in billionths, where it was given.
+    #[serde(default)]
+    pub nano_cpus: Option<u64>,
     pub disk: DiskSize,
 }

@@ -6,11 +6,13 @@ use std::{
     io::{self, Write},
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{ContainerId, ContainerName, NameError, Record, State, Status, names};
+use super::{Condition, ContainerId, ContainerName, NameError, Record, State, Status, names};
 use crate::{
     disk::{self, DiskError, Durability},
     paths::{PathError, Paths, make_private},
@@ -45,6 +47,10 @@ pub enum ContainerError {
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ContainerError {
     move |source| ContainerError::Io { doing, path: path.into(), source }
 }
+
+/// How long a container's files may be held before it counts as running.
+const HOLD_PATIENCE: Duration = Duration::from_secs(30);
+const HOLD_PAUSE: Duration = Duration::from_millis(10);
 
 /// The folder of links from names to ids, in the folder of containers.
 const NAMES: &str = "names";
@@ -98,7 +104,7 @@ impl Containers {
         make_private(aside)?;
         disk::create(&aside.join("disk.ext4"), record.resources.disk, durability)?;
         write_json(&aside.join("config.json"), record, durability)?;
-        write_json(&aside.join("state.json"), &State::Created, durability)?;
+        write_json(&aside.join("state.json"), &Condition::from(State::Created), durability)?;
         File::create(aside.join("lock")).map_err(io_error("make the lock in", aside))?;
         let name = self.name_link(&record.name);
         make_private(&self.paths.containers().join(NAMES))?;
@@ -168,29 +174,78 @@ impl Containers {
 
     /// The state, with a running container told from one whose monitor died.
     pub fn status(&self, container: &Container) -> Result<Status, ContainerError> {
-        let state = container.state()?;
-        if !matches!(state, State::Starting | State::Running { .. }) {
-            return Ok(Status::new(state, false));
+        let condition = container.condition()?;
+        if !condition.state.needs_monitor() {
+            return Ok(Status::new(condition, false));
         }
         // No run begins while this is held, so trying its lock stands in nobody's way.
         let file = self.lock_file()?;
         file.lock_shared().map_err(io_error("lock", &self.paths.containers()))?;
         let locked = matches!(container.lock(), Err(ContainerError::Running(_)));
         // The run may have ended, and said so, between the two looks.
-        Ok(Status::new(if locked { state } else { container.state()? }, locked))
+        Ok(Status::new(if locked { condition } else { container.condition()? }, locked))
     }
 
-    /// Takes the run lock for the monitor; [`ContainerError::Running`] if there is one already.
+    /// Takes the run lock for the monitor; [`ContainerError::Running`] if it runs already.
     pub fn begin_run(&self, container: &Container) -> Result<RunLock, ContainerError> {
-        let _lock = self.lock()?;
-        container.lock()
+        self.lock_at_rest(container).map(|(_, run)| run)
     }
 
     /// Deletes a container that is not running, with its disk.
     pub fn remove(&self, container: &Container) -> Result<(), ContainerError> {
-        let _lock = self.lock()?;
-        let _run = container.lock()?;
+        let (_lock, _run) = self.lock_at_rest(container)?;
         self.delete(container)
+    }
+
+    /// Takes the lock of all containers and that of a container which does not run. One whose files
+    /// are held for a moment, by a copy out of it, is waited for.
+    fn lock_at_rest(&self, container: &Container) -> Result<(File, RunLock), ContainerError> {
+        let deadline = Instant::now() + HOLD_PATIENCE;
+        loop {
+            let lock = self.lock()?;
+            match container.lock() {
+                Err(ContainerError::Running(_))
+                    if !container.condition()?.state.needs_monitor()
+                        && Instant::now() < deadline => {}
+                run => return run.map(|run| (lock, run)),
+            }
+            drop(lock);
+            thread::sleep(HOLD_PAUSE);
+        }
+    }
+
+    /// Gives a container another name.
+    pub fn rename(
+        &self,
+        container: &Container,
+        name: ContainerName,
+    ) -> Result<Container, ContainerError> {
+        let _lock = self.lock()?;
+        let mut renamed = self.open(&container.record.id)?;
+        let name = self.free_name(Some(name))?;
+        let link = self.name_link(&name);
+        let _ = fs::remove_file(&link);
+        symlink(renamed.record.id.as_str(), &link).map_err(io_error("make", &link))?;
+        let old = renamed.record.clone();
+        renamed.record.name = name;
+        // Where this fails the new link is to no container of that name, and stands in nobody's way.
+        renamed.write_record()?;
+        self.release_name(&old);
+        sync_folder(&self.paths.containers().join(NAMES))?;
+        Ok(renamed)
+    }
+
+    /// Changes a container's record.
+    pub fn update(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<Container, ContainerError> {
+        let _lock = self.lock()?;
+        let mut container = self.open(id)?;
+        change(&mut container.record);
+        container.write_record()?;
+        Ok(container)
     }
 
     /// Deletes the container whose run lock the caller holds.
@@ -214,7 +269,8 @@ impl Containers {
             }
         }
         for container in self.list()? {
-            let over = !matches!(container.state(), Ok(State::Created));
+            let over =
+                !matches!(container.condition(), Ok(Condition { state: State::Created, .. }));
             if container.record.remove_on_exit
                 && over
                 && let Ok(_run) = container.lock()
@@ -252,7 +308,7 @@ impl Containers {
         }
     }
 
-    /// The container that has a name; not one that a killed command left a link to.
+    /// The container that has a name; not one that a killed command left a link to, or renamed.
     fn owner(&self, name: &ContainerName) -> Result<Option<ContainerId>, ContainerError> {
         let link = self.name_link(name);
         let target = match fs::read_link(&link) {
@@ -260,10 +316,11 @@ impl Containers {
             other => other.map_err(io_error("read", &link))?,
         };
         let id = ContainerId::try_from(target.to_string_lossy().into_owned())?;
-        if self.folder(&id).is_dir() {
-            return Ok(Some(id));
+        match self.open(&id) {
+            Ok(container) if container.record.name == *name => Ok(Some(id)),
+            Ok(_) | Err(ContainerError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(None)
     }
 
     fn release_name(&self, record: &Record) {
@@ -325,14 +382,27 @@ impl Container {
         }
     }
 
+    /// The folder of its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What `state.json` says; see [`Containers::status`] for whether that still holds.
-    pub fn state(&self) -> Result<State, ContainerError> {
+    pub fn condition(&self) -> Result<Condition, ContainerError> {
         read_of(&self.record.id, &self.folder.join("state.json"))
     }
 
-    /// Records a new state, durably.
-    pub fn set_state(&self, state: &State, _run: &RunLock) -> Result<(), ContainerError> {
-        write_json(&self.folder.join("state.json"), state, self.record.durability())
+    /// Records a new condition, durably.
+    pub fn set_condition(
+        &self,
+        condition: &Condition,
+        _run: &RunLock,
+    ) -> Result<(), ContainerError> {
+        write_json(&self.folder.join("state.json"), condition, self.record.durability())
+    }
+
+    fn write_record(&self) -> Result<(), ContainerError> {
+        write_json(&self.folder.join("config.json"), &self.record, self.record.durability())
     }
 
     fn lock(&self) -> Result<RunLock, ContainerError> {

@@ -75,7 +75,6 @@ pub struct Event {
 
 impl Event {
     /// Something that happens to a container now.
-    #[allow(dead_code, reason = "for the monitor")]
     pub fn of_container(container: &Record, action: &str) -> Self {
         let event = Self::new(Kind::Container, action, container.id.as_str());
         event.with("image", &container.image.reference).with("name", container.name.as_str())

@@ -1,4 +1,4 @@
-//! Carries one stream between the guest and the attached client: a thread each, so that a reader that is
+//! Carries one stream between the guest and the attached clients: a thread each, so that a reader that is
 //! stuck holds up its own stream and nothing else.
 
 use std::{
@@ -9,14 +9,17 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use agent_protocol::{ProcessId, STREAM_PORT, Stream, StreamHello, VERSION};
 
 use super::protocol::{in_folder, stream_socket};
-use crate::vm_process::VSOCK_SOCKET;
+use crate::{
+    logs::{LogError, LogWriter},
+    vm_process::VSOCK_SOCKET,
+};
 
 /// Bytes carried at a time.
 const CHUNK: usize = 64 << 10;
@@ -24,35 +27,48 @@ const CHUNK: usize = 64 << 10;
 /// Longest answer to `CONNECT`: `OK`, a port and the newline.
 const MAX_ANSWER: usize = 32;
 
-/// Where an output stream goes: to the attached client, or nowhere.
-#[derive(Clone, Debug, Default)]
-pub struct Sink(Arc<Mutex<Option<Arc<File>>>>);
+/// Where an output stream goes: to the log, and to every attached client. One that does not read
+/// holds the others and the command up, as a pipe would.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    stream: Stream,
+    log: Arc<LogWriter>,
+    clients: Arc<Mutex<Vec<Arc<File>>>>,
+}
 
 impl Sink {
-    /// From now on, output goes to this pipe.
+    /// To the log alone.
+    pub fn new(stream: Stream, log: &Arc<LogWriter>) -> Self {
+        Self { stream, log: Arc::clone(log), clients: Arc::default() }
+    }
+
+    /// From now on, output goes to this pipe too.
     pub fn attach(&self, pipe: OwnedFd) {
-        if let Ok(mut target) = self.0.lock() {
-            *target = Some(Arc::new(pipe.into()));
+        if let Ok(mut targets) = self.clients.lock() {
+            targets.push(Arc::new(pipe.into()));
         }
     }
 
-    /// Lets the client see the end of the stream.
+    /// Lets all clients see the end of the stream.
     pub fn detach(&self) {
-        if let Ok(mut target) = self.0.lock() {
-            *target = None;
+        if let Ok(mut targets) = self.clients.lock() {
+            targets.clear();
         }
     }
 
-    /// Waits until the client has room; a client that is gone is detached.
-    fn write(&self, bytes: &[u8]) {
-        let target = self.0.lock().ok().and_then(|target| target.clone());
-        if let Some(pipe) = target
-            && (&*pipe).write_all(bytes).is_err()
-            && let Ok(mut target) = self.0.lock()
-            && target.as_ref().is_some_and(|now| Arc::ptr_eq(now, &pipe))
-        {
-            *target = None;
+    /// Waits until every client has room; one that is gone is detached. What the log could not take
+    /// is an error, once.
+    fn write(&self, bytes: &[u8]) -> Result<(), LogError> {
+        let logged = self.log.write(self.stream, bytes);
+        let targets = self.clients.lock().map_or_else(|_| Vec::new(), |targets| targets.clone());
+        for pipe in targets {
+            if (&*pipe).write_all(bytes).is_err()
+                && let Ok(mut targets) = self.clients.lock()
+            {
+                targets.retain(|target| !Arc::ptr_eq(target, &pipe));
+            }
         }
+        logged
     }
 }
 
@@ -83,8 +99,8 @@ impl Flow {
     }
 }
 
-/// Carries an output stream until its end.
-pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow) {
+/// Carries an output stream until its end; `complain` is told of a log that cannot be written.
+pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow, complain: impl Fn(&LogError)) {
     if read_answer(&mut from).is_ok() {
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -92,7 +108,9 @@ pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow) {
                 Ok(0) => break,
                 Ok(count) => {
                     flow.delivering.fetch_add(1, Ordering::Relaxed);
-                    to.write(&chunk[..count]);
+                    if let Err(error) = to.write(&chunk[..count]) {
+                        complain(&error);
+                    }
                     flow.delivering.fetch_sub(1, Ordering::Relaxed);
                     flow.delivered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -101,28 +119,72 @@ pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow) {
             }
         }
     }
+    let _ = to.log.end(to.stream);
     to.detach();
 }
 
-/// Carries an input stream until its end, which the guest sees, or until the guest wants no more.
-pub fn carry_in(from: OwnedFd, mut to: UnixStream) {
-    if read_answer(&mut to).is_err() {
-        return;
-    }
-    let mut from = File::from(from);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) if to.write_all(&chunk[..count]).is_ok() => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            _ => return,
-        }
-    }
-    let _ = to.shutdown(Shutdown::Write);
+/// The container's stdin, to which any number of clients may write.
+#[derive(Clone, Debug)]
+pub struct Source(Arc<Mutex<Dialled>>);
+
+/// A connection whose answer may not have been read yet.
+#[derive(Debug)]
+struct Dialled {
+    to: UnixStream,
+    answered: bool,
 }
 
-fn read_answer(from: &mut UnixStream) -> io::Result<()> {
+impl Dialled {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.answered {
+            read_answer(&mut self.to)?;
+            self.answered = true;
+        }
+        self.to.write_all(bytes)
+    }
+}
+
+impl Source {
+    /// Takes the dialled connection.
+    pub fn new(to: UnixStream) -> Self {
+        Self(Arc::new(Mutex::new(Dialled { to, answered: false })))
+    }
+
+    /// Carries what a client writes until its end, or until the guest wants no more. With `once`
+    /// the guest sees that end, unless the client said that it only leaves.
+    pub fn carry_in(&self, from: OwnedFd, once: bool, leaves: &AtomicBool) {
+        let mut from = File::from(from);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match from.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => {
+                    let Ok(mut to) = self.0.lock() else { return };
+                    if to.write(&chunk[..count]).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+        if once && !leaves.load(Ordering::Relaxed) {
+            self.close();
+        }
+    }
+
+    /// Lets the guest see the end of the stream.
+    fn close(&self) {
+        if let Ok(mut dialled) = self.0.lock()
+            && dialled.write(&[]).is_ok()
+        {
+            let _ = dialled.to.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+/// Reads what the VM process says first on a connection that [`dial`] made.
+pub fn read_answer(from: &mut UnixStream) -> io::Result<()> {
     let mut answer = Vec::with_capacity(MAX_ANSWER);
     let mut byte = [0];
     while answer.last() != Some(&b'\n') {
@@ -138,15 +200,22 @@ fn read_answer(from: &mut UnixStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::{LogConfig, LogDriver};
+
+    /// One without a log.
+    fn sink() -> Sink {
+        let config = LogConfig { driver: LogDriver::None, ..LogConfig::default() };
+        Sink::new(Stream::Stdout, &Arc::new(LogWriter::open(Path::new("/none"), &config)))
+    }
 
     fn carried(guest_sends: &[u8]) -> Vec<u8> {
         let (mut guest, host) = UnixStream::pair().unwrap();
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let sink = Sink::default();
+        let sink = sink();
         sink.attach(write);
         guest.write_all(guest_sends).unwrap();
         drop(guest);
-        carry_out(host, &sink, &Flow::default());
+        carry_out(host, &sink, &Flow::default(), |error| panic!("{error}"));
         let mut out = Vec::new();
         File::from(read).read_to_end(&mut out).unwrap();
         out
@@ -169,10 +238,10 @@ mod tests {
         let (mut guest, host) = UnixStream::pair().unwrap();
         let (read, write) = rustix::pipe::pipe().unwrap();
         drop(read);
-        let sink = Sink::default();
+        let sink = sink();
         sink.attach(write);
         guest.write_all(b"OK 1\nlost").unwrap();
         drop(guest);
-        carry_out(host, &sink, &Flow::default());
+        carry_out(host, &sink, &Flow::default(), |error| panic!("{error}"));
     }
 }

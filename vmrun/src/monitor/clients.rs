@@ -1,11 +1,11 @@
 //! The clients of a monitor: a thread waits for new ones, one more for what each of them asks.
 
-use std::{collections::BTreeMap, io, os::fd::OwnedFd, sync::mpsc::SyncSender, thread};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd, thread};
 
 use anyhow::{Context, Result};
 
 use super::{
-    life::Happened,
+    life::{Happened, Teller},
     protocol::{Connection, Event, Listener, Request},
 };
 
@@ -17,7 +17,7 @@ pub type ClientId = u32;
 pub struct Clients {
     connected: BTreeMap<ClientId, Connection>,
     next: ClientId,
-    happened: SyncSender<Happened>,
+    happened: Teller,
 }
 
 /// What a client asked, and the descriptors that came with it.
@@ -29,7 +29,7 @@ pub struct Asked {
 
 impl Clients {
     /// None yet.
-    pub fn new(happened: SyncSender<Happened>) -> Self {
+    pub fn new(happened: Teller) -> Self {
         Self { connected: BTreeMap::new(), next: 0, happened }
     }
 
@@ -81,8 +81,20 @@ impl Clients {
         }
     }
 
+    /// Tells one client, if it is still there.
+    pub fn answer(&self, id: ClientId, event: &Event) {
+        if let Some(connection) = self.connected.get(&id) {
+            let _ = connection.send_now(event);
+        }
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.connected.is_empty()
+    }
+
     /// Tells every client. One that does not listen is not waited for: its socket takes dozens of
-    /// messages, and no client is ever told that many.
+    /// messages, and no client that does not ask is ever told that many.
     pub fn tell(&self, event: &Event) {
         for connection in self.connected.values() {
             let _ = connection.send_now(event);

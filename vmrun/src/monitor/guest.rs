@@ -4,14 +4,13 @@
 use std::{
     io::{self, Write},
     os::unix::net::UnixStream,
-    sync::mpsc::SyncSender,
     thread,
     time::{Duration, Instant},
 };
 
 use agent_protocol::{FrameError, FromAgent, ToAgent, VERSION};
 
-use super::life::Happened;
+use super::life::{Happened, Teller};
 
 /// The host's end of the control connection.
 #[derive(Debug)]
@@ -23,11 +22,7 @@ pub struct Agent {
 impl Agent {
     /// Takes the connection; what the agent says arrives as [`Happened::Agent`], the end of it as
     /// [`Happened::AgentGone`]. It has `patience` to read a message.
-    pub fn new(
-        socket: UnixStream,
-        patience: Duration,
-        happened: SyncSender<Happened>,
-    ) -> io::Result<Self> {
+    pub fn new(socket: UnixStream, patience: Duration, happened: Teller) -> io::Result<Self> {
         let mut from = socket.try_clone()?;
         thread::Builder::new().name("agent".into()).spawn(move || {
             loop {

@@ -3,42 +3,53 @@
 //! ```text
 //!            agent dials in          Started                 Exited
 //!  Booting ─────────────────→ Starting ─────→ Running ─────────────────→ Ending ──→ over
-//!     │                           │              │                          │
-//!     └──── VM ends, agent gone or silent, start fails, abort ──────────────┴──→ over
+//!     │                           │  └──────→ Held ── last client left ────↑          ↑
+//!     └──── VM ends, agent gone or silent, start fails, abort ────────────────────────┘
 //! ```
-//! `Ending` lasts until all output has been delivered and, unless the disk is thrown away, the agent
-//! has unmounted it; then the VM is ended from outside. A guest that holds that up has
-//! [`Patience::ending`], counted anew while output still flows.
+//! `Held` is a run without the command, for the container's files alone. `Ending` lasts until all
+//! output has been delivered and, unless the disk is thrown away, the agent has unmounted it; then
+//! the VM is ended from outside. A guest that holds that up has [`Patience::ending`], counted anew
+//! while output still flows.
+//!
+//! What clients ask is in [`asked`], the processes beside the command in [`processes`], freezing and
+//! pausing in [`pause`], health in [`health`].
 
-use std::{
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender},
-    time::{Duration, Instant},
-};
+mod asked;
+mod health;
+mod pause;
+mod processes;
+
+use std::{os::unix::process::ExitStatusExt, path::PathBuf, time::Instant};
 
 use agent_protocol::{
-    ContainerSpec, ExitStatus, FromAgent, ProcessId, ProcessSpec, StartFailure, ToAgent, VERSION,
+    ExitCause, ExitStatus, FromAgent, HoldSpec, ProcessId, StartFailure, ToAgent, VERSION,
     WindowSize,
 };
 use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use super::{
     clients::{Asked, ClientId, Clients},
     guest::Agent,
     patience::Patience,
-    protocol::{Connection, Event, Request},
+    protocol::{Connection, Event},
+    spec,
     streams::Streams,
     vm::{VmProcess, printable},
 };
 use crate::{
-    container::{Exit, Record},
-    network,
+    container::{Exit, Health, Record},
+    logs::LogWriter,
     vm_process::VmReport,
 };
+use health::Checker;
+use pause::Pause;
+use processes::Processes;
 
 /// vmrun itself failed, as Docker's exit statuses have it.
 pub const FAILED: u8 = 125;
+
+const SIGKILL: u8 = 9;
 
 /// What reaches the monitor's one deciding thread.
 #[derive(Debug)]
@@ -53,12 +64,43 @@ pub enum Happened {
     VmGone,
     /// An output stream came to its end.
     StreamEnded,
+    /// Some of the output is not in the log, and why.
+    LogFailed(String),
+    /// All that a health check printed.
+    CheckOutput(ProcessId, String),
+}
+
+/// Where what happens is told. Who tells waits while too much has been told.
+pub type Teller = Sender<Happened>;
+
+/// Where it arrives: from the guest and its VM in one run, and from the clients in all of them.
+#[derive(Debug)]
+pub struct Events {
+    pub guest: Receiver<Happened>,
+    pub clients: Receiver<Happened>,
+}
+
+impl Events {
+    /// The next one, waited for until this time at most.
+    fn next(&self, until: Option<Instant>) -> Option<Happened> {
+        let until = until.map_or_else(never, at);
+        // Events without end are no reason to go on: what is due is due first.
+        if until.try_recv().is_ok() {
+            return None;
+        }
+        select! {
+            recv(self.guest) -> happened => happened.ok(),
+            recv(self.clients) -> happened => happened.ok(),
+            recv(until) -> _ => None,
+        }
+    }
 }
 
 enum Phase {
     Booting,
     Starting,
     Running,
+    Held,
     Ending { status: ExitStatus, unmounted: bool },
 }
 
@@ -66,6 +108,15 @@ enum Phase {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Milestone {
     Started,
+    Paused,
+    Unpaused,
+    Health(Health),
+    /// The user wants it to end, and not to start again.
+    Stopped,
+    /// The command has been sent a signal.
+    Signalled(u8),
+    /// A command beside it: Docker's words for what happened to it.
+    Exec(String),
     /// The end is known while a client still has output to read.
     Ended(Exit),
 }
@@ -73,20 +124,26 @@ pub enum Milestone {
 /// How the run came out.
 pub struct Outcome {
     pub event: Event,
-    pub exit: Exit,
+    /// None of a run that was for the container's files alone.
+    pub exit: Option<Exit>,
 }
 
-pub struct Life {
+pub struct Life<'a> {
     record: Record,
     runtime: PathBuf,
-    happened: SyncSender<Happened>,
+    happened: Teller,
     clients: Clients,
     agent: Agent,
     vm: VmProcess,
+    note: &'a dyn Fn(Milestone),
     phase: Phase,
     /// When the guest is given up on; none while the command runs.
     deadline: Option<Instant>,
+    /// When a command that was asked to end is killed.
+    kill_at: Option<Instant>,
     patience: Patience,
+    /// The files are wanted, not the command.
+    hold: bool,
     /// The control connection is closed although the VM lives.
     hung_up: bool,
     /// The user wants the end now, with or without the rest of the output.
@@ -96,34 +153,49 @@ pub struct Life {
     reported: Option<String>,
     streams: Streams,
     size: Option<WindowSize>,
+    processes: Processes,
+    pause: Pause,
+    checker: Option<Checker>,
 }
 
-impl Life {
-    pub fn new(
-        record: Record,
-        runtime: &Path,
-        happened: SyncSender<Happened>,
-        clients: Clients,
-        agent: Agent,
-        vm: VmProcess,
-        patience: Patience,
-    ) -> Self {
+/// What a run is made of.
+pub struct Parts {
+    pub record: Record,
+    pub runtime: PathBuf,
+    pub log: LogWriter,
+    pub happened: Teller,
+    pub clients: Clients,
+    pub agent: Agent,
+    pub vm: VmProcess,
+    pub patience: Patience,
+}
+
+impl<'a> Life<'a> {
+    /// A run that begins now; `note` is told what is worth a record.
+    pub fn new(parts: Parts, note: &'a dyn Fn(Milestone)) -> Self {
+        let Parts { record, runtime, log, happened, clients, agent, vm, patience } = parts;
         Self {
+            streams: Streams::new(record.command.stdin_once, log),
+            checker: record.health.clone().map(Checker::new),
             record,
-            runtime: runtime.to_owned(),
+            runtime,
             happened,
             clients,
             agent,
             vm,
+            note,
             phase: Phase::Booting,
             deadline: Some(Instant::now() + patience.boot),
+            kill_at: None,
             patience,
+            hold: false,
             hung_up: false,
             killed: false,
             aborted: None,
             reported: None,
-            streams: Streams::default(),
             size: None,
+            processes: Processes::default(),
+            pause: Pause::default(),
         }
     }
 
@@ -134,107 +206,83 @@ impl Life {
         self.clients
     }
 
-    /// Lives until the run is over. What the first client asks comes before all else, so that no output
-    /// is lost. Nothing more is heard afterwards: whoever still has something to tell goes on.
-    pub fn live(
-        &mut self,
-        (client, asked): (ClientId, Asked),
-        events: Receiver<Happened>,
-        record: &dyn Fn(Milestone),
-    ) -> Result<Outcome> {
+    /// Lives until the run is over. What the first client asks comes before all else, so that no
+    /// output is lost.
+    pub fn live(&mut self, first: Option<(ClientId, Asked)>, events: &Events) -> Outcome {
         if self.agent.greet().is_err() {
             // A VM process that ended at once is about to tell why.
             self.agent_gone(None);
         }
-        let mut event = Ok(Happened::Asked(client, asked));
+        let mut event = first.map(|(client, asked)| Happened::Asked(client, asked));
         loop {
             let over = match event {
-                Ok(Happened::Connected(connection)) => {
-                    // A client that cannot be served sees its connection closed.
-                    let _ = self.clients.add(connection);
-                    None
-                }
-                Ok(Happened::Asked(client, asked)) => {
-                    self.asked(client, asked);
-                    self.aborted.map(|status| self.failed(status, "stopped before it ran".into()))
-                }
-                Ok(Happened::Left(client)) => {
-                    self.clients.remove(client);
-                    None
-                }
-                Ok(Happened::Agent(message)) => self.heard(message, record),
-                Ok(Happened::AgentGone(fault)) => self.agent_gone(fault),
-                Ok(Happened::Report(report)) => {
-                    self.report(report);
-                    None
-                }
-                Ok(Happened::VmGone) => Some(self.vm_gone()),
-                Ok(Happened::StreamEnded) => {
-                    self.streams.ended();
-                    self.over_if_done()
-                }
-                Err(_) => self.timed_out(),
+                Some(happened) => self.happened(happened),
+                None => self.timed_out(),
             };
-            if let Some(outcome) = over {
-                return Ok(outcome);
+            if let Some(mut outcome) = over {
+                if self.hold {
+                    outcome.exit = None;
+                }
+                return outcome;
             }
-            let wait = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            event = match wait {
-                // Events without end are no reason to go on.
-                Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
-                Some(wait) => events.recv_timeout(wait),
-                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
+            let due = [self.deadline, self.kill_at, self.pause.deadline(), self.next_check()];
+            event = events.next(due.into_iter().flatten().min());
         }
     }
 
-    fn asked(&mut self, client: ClientId, Asked { request, fds }: Asked) {
-        match request {
-            Request::Attach { stdin, stdout, stderr, size } => {
-                self.size = size;
-                if !self.streams.attach([stdin, stdout, stderr], fds) {
-                    self.clients.remove(client);
-                }
+    fn happened(&mut self, happened: Happened) -> Option<Outcome> {
+        match happened {
+            Happened::Connected(connection) => {
+                // A client that cannot be served sees its connection closed.
+                let _ = self.clients.add(connection);
+                None
             }
-            Request::Signal(signal) => self.signal(signal),
-            Request::Resize(size) => {
-                self.size = Some(size);
-                if matches!(self.phase, Phase::Running) {
-                    self.tell_agent(&ToAgent::Resize { process: ProcessId::INIT, size });
-                }
+            Happened::Asked(client, asked) => {
+                self.asked(client, asked);
+                self.aborted.map(|status| self.failed(status, "stopped before it ran".into()))
             }
-            Request::Close(stream) => self.streams.close(stream),
+            Happened::Left(client) => {
+                self.left(client);
+                None
+            }
+            Happened::Agent(message) => self.heard(message),
+            Happened::AgentGone(fault) => self.agent_gone(fault),
+            Happened::Report(report) => {
+                self.report(report);
+                None
+            }
+            Happened::VmGone => Some(self.vm_gone()),
+            Happened::StreamEnded => {
+                self.streams.ended();
+                self.over_if_done()
+            }
+            Happened::LogFailed(why) => {
+                self.clients.tell(&Event::Notice(why));
+                None
+            }
+            Happened::CheckOutput(process, output) => {
+                self.check_output(process, output);
+                None
+            }
         }
     }
 
-    fn signal(&mut self, signal: u8) {
-        match self.phase {
-            // There is no command yet that could decide for itself.
-            Phase::Booting | Phase::Starting => {
-                if matches!(
-                    i32::from(signal),
-                    libc::SIGINT | libc::SIGTERM | libc::SIGKILL | libc::SIGQUIT | libc::SIGHUP
-                ) {
-                    self.aborted = Some(signal.saturating_add(128));
-                }
-            }
-            Phase::Running => {
-                self.tell_agent(&ToAgent::Signal { process: ProcessId::INIT, signal });
-                if i32::from(signal) == libc::SIGKILL {
-                    self.deadline = Some(Instant::now() + self.patience.kill);
-                }
-            }
-            // The status is known; the end of the VM is not waited for any longer.
-            Phase::Ending { unmounted, .. } if i32::from(signal) == libc::SIGKILL => {
-                self.killed = true;
-                let patience = if unmounted { Duration::ZERO } else { self.patience.kill };
-                self.deadline = Some(Instant::now() + patience);
-            }
-            Phase::Ending { .. } => {}
+    /// Stops waiting for clients that keep a held container from its end.
+    fn left(&mut self, client: ClientId) {
+        self.clients.remove(client);
+        self.streams.forget(client);
+        self.pause.forget(client);
+        self.settle_pause();
+        if matches!(self.phase, Phase::Held) && self.clients.is_empty() {
+            self.tell_agent(&ToAgent::Release);
+            let status = ExitStatus { cause: ExitCause::Code(0), oom_killed: false };
+            self.phase = Phase::Ending { status, unmounted: false };
+            self.deadline = Some(Instant::now() + self.patience.ending);
         }
     }
 
-    fn heard(&mut self, message: FromAgent, record: &dyn Fn(Milestone)) -> Option<Outcome> {
+    fn heard(&mut self, message: FromAgent) -> Option<Outcome> {
+        const INIT: ProcessId = ProcessId::INIT;
         match (&mut self.phase, message) {
             (Phase::Booting, FromAgent::Hello { version: VERSION }) => self.start(),
             (Phase::Booting, FromAgent::Hello { version }) => {
@@ -244,14 +292,11 @@ impl Life {
                 );
                 Some(self.failed(FAILED, message))
             }
-            (Phase::Starting, FromAgent::Started) => {
-                self.phase = Phase::Running;
-                self.deadline = None;
-                record(Milestone::Started);
-                self.clients.tell(&Event::Started);
+            (Phase::Starting, FromAgent::Started { process: INIT }) => {
+                self.started();
                 None
             }
-            (Phase::Starting, FromAgent::StartFailed { reason, message }) => {
+            (Phase::Starting, FromAgent::StartFailed { process: INIT, reason, message }) => {
                 let status = match reason {
                     StartFailure::NotFound => 127,
                     StartFailure::NotExecutable => 126,
@@ -259,27 +304,61 @@ impl Life {
                 };
                 Some(self.failed(status, printable(&message)))
             }
-            (Phase::Running, FromAgent::Exited { process: ProcessId::INIT, status }) => {
+            (Phase::Running, FromAgent::Exited { process: INIT, status }) => {
                 let unmounted = self.record.remove_on_exit;
                 self.phase = Phase::Ending { status, unmounted };
                 self.deadline = Some(Instant::now() + self.patience.ending);
+                self.kill_at = None;
+                self.pause = Pause::default();
+                self.checker = None;
                 self.over_if_done()
             }
             (Phase::Ending { unmounted: unmounted @ false, status }, FromAgent::Unmounted) => {
                 *unmounted = true;
                 let status = *status;
                 let over = self.over_if_done();
-                if over.is_none() {
+                if over.is_none() && !self.hold {
                     // A reader that is stuck does not hold up the record.
-                    record(Milestone::Ended(exited(status, None).exit));
+                    if let Some(exit) = exited(status, None).exit {
+                        (self.note)(Milestone::Ended(exit));
+                    }
                 }
                 over
             }
+            (
+                Phase::Running | Phase::Held | Phase::Ending { .. },
+                message @ (FromAgent::Started { process }
+                | FromAgent::StartFailed { process, .. }
+                | FromAgent::Exited { process, .. }),
+            ) if self.processes.expects(process, &message) => {
+                self.heard_of_process(process, message);
+                None
+            }
+            (Phase::Running, FromAgent::Frozen(frozen)) if self.pause.expects(frozen) => {
+                self.settle_pause();
+                None
+            }
+            (Phase::Ending { .. }, FromAgent::Frozen(_)) => None,
             (_, message) => {
                 let message = printable(&format!("{message:?}"));
                 Some(self.failed(FAILED, format!("the agent spoke out of turn: {message}")))
             }
         }
+    }
+
+    fn started(&mut self) {
+        self.deadline = None;
+        if self.hold {
+            self.phase = Phase::Held;
+            self.clients.tell(&Event::Done);
+            return;
+        }
+        self.phase = Phase::Running;
+        if let Some(checker) = &mut self.checker {
+            checker.begin();
+        }
+        (self.note)(Milestone::Started);
+        self.clients.tell(&Event::Started);
     }
 
     /// Dials the streams and asks the agent to start the command, without waiting in between.
@@ -295,31 +374,12 @@ impl Life {
     }
 
     fn try_start(&mut self) -> Result<()> {
-        let record = &self.record;
-        let command = &record.command;
-        let spec = ContainerSpec {
-            hostname: record.hostname.clone(),
-            hosts: network::hosts(&record.hostname),
-            resolv_conf: network::resolv_conf(),
-            entropy: {
-                let mut seed = vec![0; 64];
-                crate::random::fill(&mut seed);
-                seed
-            },
-            grow_disk: record.resources.disk.grows(),
-            ephemeral: record.remove_on_exit,
-            process: ProcessSpec {
-                args: command.args.clone(),
-                env: command.env.clone(),
-                cwd: command.cwd.clone().into_bytes(),
-                user: command.user.clone(),
-                terminal: command
-                    .terminal
-                    .then(|| self.size.unwrap_or(WindowSize { rows: 24, columns: 80 })),
-                stdin: command.stdin,
-            },
-        };
-        let start = ToAgent::Start(Box::new(spec));
+        if self.hold {
+            let grow_disk = self.record.resources.disk.grows();
+            let hold = ToAgent::Hold(HoldSpec { entropy: spec::entropy(), grow_disk });
+            return self.agent.send(&hold).context("cannot ask the guest for the files");
+        }
+        let start = ToAgent::Start(Box::new(spec::container(&self.record, self.size)?));
         self.agent.send(&start).context("cannot send the command to the guest")?;
         let command = &self.record.command;
         self.streams.open(&self.runtime, command.stdin, command.terminal, &self.happened)
@@ -338,7 +398,10 @@ impl Life {
                 self.reported = Some(cause);
                 return;
             }
-            VmReport::Paused | VmReport::Resumed => return,
+            VmReport::Paused | VmReport::Resumed => {
+                self.pause.vcpus(matches!(report, VmReport::Paused));
+                return self.settle_pause();
+            }
             VmReport::DiskFull => "the host's disk is full: the container waits for room",
             VmReport::DiskResumed => {
                 "there is room on the host's disk again: the container goes on"
@@ -378,7 +441,25 @@ impl Life {
         }
     }
 
+    /// Something is due.
     fn timed_out(&mut self) -> Option<Outcome> {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.kill_at) {
+            self.kill_at = None;
+            self.signal(SIGKILL);
+        }
+        if due(self.pause.deadline()) {
+            self.give_up_pause();
+        }
+        if due(self.next_check()) {
+            self.check();
+        }
+        if due(self.deadline) { self.give_up() } else { None }
+    }
+
+    /// The guest has had its time.
+    fn give_up(&mut self) -> Option<Outcome> {
         match self.phase {
             // The client does not read, or slowly, which is its right.
             Phase::Ending { .. } if !self.killed && self.streams.moves() => {
@@ -401,7 +482,7 @@ impl Life {
                 let message = format!("the guest did not run the command within {seconds} s");
                 Some(self.failed(FAILED, message))
             }
-            Phase::Running => {
+            Phase::Running | Phase::Held => {
                 Some(self.failed(137, "the guest did not answer; it was killed".into()))
             }
         }
@@ -412,11 +493,11 @@ impl Life {
         let exit = Exit { status, oom_killed: false, error: Some(message.clone()) };
         let event = match self.phase {
             Phase::Booting | Phase::Starting => Event::StartFailed { status, message },
-            Phase::Running => Event::Exited { status, message: Some(message) },
+            Phase::Running | Phase::Held => Event::Exited { status, message: Some(message) },
             // The command's own status stands.
             Phase::Ending { status, .. } => return exited(status, Some(message)),
         };
-        Outcome { event, exit }
+        Outcome { event, exit: Some(exit) }
     }
 }
 
@@ -426,7 +507,7 @@ fn exited(status: ExitStatus, error: Option<String>) -> Outcome {
         oom_killed: status.oom_killed,
         error: error.clone(),
     };
-    Outcome { event: Event::Exited { status: exit.status, message: error }, exit }
+    Outcome { event: Event::Exited { status: exit.status, message: error }, exit: Some(exit) }
 }
 
 #[cfg(test)]

@@ -15,12 +15,15 @@ mod guest;
 mod life;
 mod patience;
 mod protocol;
+mod rest;
 mod run;
+mod spec;
 mod streams;
 mod vm;
 
 use std::{io, os::unix::net::UnixListener, path::Path};
 
+pub use carry::{dial, read_answer};
 pub use protocol::{Connection, Event, Request};
 
 /// Name of the socket by which clients reach the monitor, in the container's runtime folder.

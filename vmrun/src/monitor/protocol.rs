@@ -9,9 +9,10 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
-use agent_protocol::{Stream, WindowSize};
+use agent_protocol::{ExitStatus, ProcessId, StartFailure, Stream, WindowSize, Work};
 use rustix::{
     fs::{Mode, OFlags},
     net::{
@@ -21,11 +22,11 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Longest message in bytes.
-const MAX_MESSAGE: usize = 16 << 10;
+/// Longest message in bytes; a unix socket takes packets of twice that by default.
+const MAX_MESSAGE: usize = 96 << 10;
 
 /// Asked by a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Joins the container's streams to those that come with the message: pipes for stdin (read
     /// by the monitor), stdout and stderr (written by it), in this order, those that are `true`.
@@ -36,20 +37,66 @@ pub enum Request {
     Resize(WindowSize),
     /// The client's own stdout or stderr is closed: the command is to feel it, as in a pipe.
     Close(Stream),
+    /// The client leaves; the end of its stdin is not that of the container's. Answered by
+    /// [`Event::Done`].
+    Detach,
+    /// Ends the container by a signal, by SIGKILL where that has not helped in time, and for good.
+    Stop { signal: u8, patience: Duration },
+    /// Makes the container's files ready without starting its command, for as long as a client is
+    /// connected: the first thing asked, in place of [`Request::Attach`]. Answered by
+    /// [`Event::Done`].
+    Hold,
+    /// Starts a process beside the command. Answered by [`Event::ExecStarted`] or
+    /// [`Event::ExecFailed`], later by [`Event::ExecEnded`]. The client dials its streams itself
+    /// ([`super::dial`]).
+    Exec(Box<Work>),
+    /// Sends a signal to a process that [`Request::Exec`] started.
+    SignalProcess { process: ProcessId, signal: u8 },
+    /// The terminal of such a process has a new size.
+    ResizeProcess { process: ProcessId, size: WindowSize },
+    /// Freezes the container and stops its vCPUs. Answered by [`Event::Done`] or
+    /// [`Event::Refused`].
+    Pause,
+    /// Undoes [`Request::Pause`], with the same answers.
+    Unpause,
+    /// Freezes the container's processes for as long as this client is connected. Answered by
+    /// [`Event::Done`] or [`Event::Refused`].
+    Quiesce,
 }
 
-/// Told by the monitor to every client.
+/// Told by the monitor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The command runs.
+    /// To all: the command runs.
     Started,
-    /// The container did not start; nothing more follows.
-    StartFailed { status: u8, message: String },
-    /// One line for the user: something holds the container up.
+    /// To all: the container did not start.
+    StartFailed {
+        status: u8,
+        message: String,
+    },
+    /// To all: one line for the user, as something holds the container up.
     Notice(String),
-    /// The command ended, its output has been delivered; nothing more follows. `message` says why
-    /// where the status alone does not.
-    Exited { status: u8, message: Option<String> },
+    /// To all: the command ended, its output has been delivered. `message` says why where the
+    /// status alone does not.
+    Exited {
+        status: u8,
+        message: Option<String>,
+    },
+    /// What was asked is so.
+    Done,
+    /// What was asked cannot be, and why.
+    Refused(String),
+    ExecStarted {
+        process: ProcessId,
+    },
+    ExecFailed {
+        reason: StartFailure,
+        message: String,
+    },
+    ExecEnded {
+        process: ProcessId,
+        status: ExitStatus,
+    },
 }
 
 /// One end of a connection.
@@ -92,6 +139,9 @@ impl Connection {
         flags: SendFlags,
     ) -> io::Result<()> {
         let bytes = agent_protocol::encode(message).map_err(io::Error::other)?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(io::Error::other("what is asked is too long"));
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
@@ -104,7 +154,7 @@ impl Connection {
 
     /// Waits for a message; `None` when the other end is gone.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut bytes = [0; MAX_MESSAGE];
+        let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {

@@ -1,21 +1,29 @@
-//! The frame of a run: what the monitor sets up before the VM lives and leaves behind after it.
+//! The frame of a container's life: what the monitor sets up before each VM lives and leaves behind
+//! after it, and whether there is another one.
 
-use std::{cell::Cell, io, os::fd::AsFd, path::Path, sync::mpsc};
+use std::{cell::RefCell, io, os::fd::AsFd, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
 use super::{
     CONTROL_SOCKET,
     clients::Clients,
     guest::Agent,
-    life::{FAILED, Life, Milestone, Outcome},
+    life::{Events, FAILED, Happened, Life, Milestone, Outcome, Parts},
     patience::Patience,
-    protocol::{Connection, Event, Listener},
+    protocol::{Connection, Event, Listener, Request},
+    rest,
     vm::VmProcess,
 };
 use crate::{
-    container::{Container, ContainerId, Containers, Exit, RunLock, State},
+    container::{
+        Backoff, Condition, Container, ContainerId, Containers, Exit, Health, RestartPolicy,
+        RunLock, State,
+    },
+    events,
+    logs::LogWriter,
     paths::{GuestFiles, Paths, make_private},
     vm_process::VmSpec,
 };
@@ -24,8 +32,8 @@ use crate::{
 /// monitor hold is bounded.
 const WAITING: usize = 64;
 
-/// Runs a container from start to end. The first client is connected to stdin; it asks to attach
-/// first, and is told of every failure from then on.
+/// Runs a container from start to end. The first client is connected to stdin; what it asks first is
+/// what the run is for, and it is told of every failure from then on.
 pub fn run(id: &str) -> Result<()> {
     let _ = rustix::process::setsid();
     let first = Connection::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -37,13 +45,25 @@ pub fn run(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Which container runs, and since when.
-struct Run {
+/// The container, as long as this process has it.
+struct Tenure {
+    paths: Paths,
+    guest: GuestFiles,
     containers: Containers,
     container: Container,
     lock: RunLock,
-    /// When the monitor began, then when the command did.
-    started: Cell<Timestamp>,
+    runtime: PathBuf,
+    condition: RefCell<Condition>,
+    /// When the run began, then when its command did.
+    started: RefCell<Timestamp>,
+}
+
+/// A VM that has been started, and how it is heard.
+struct Booting {
+    process: VmProcess,
+    agent: Agent,
+    happened: Sender<Happened>,
+    events: Receiver<Happened>,
 }
 
 fn start_to_end(id: &str, first: &Connection) -> Result<()> {
@@ -52,95 +72,229 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
     let containers = Containers::new(paths.clone());
     let container = containers.open(&ContainerId::try_from(id.to_owned())?)?;
     let lock = containers.begin_run(&container)?;
-    let run = Run { containers, container, lock, started: Cell::new(Timestamp::now()) };
-
-    let runtime = paths.runtime_of(id);
-    make_private(&runtime)?;
-    let lived = run.live(&paths, &guest, &runtime, first);
-    let _ = std::fs::remove_dir_all(&runtime);
+    let condition = container.condition()?;
+    let tenure = Tenure {
+        runtime: paths.runtime_of(id),
+        paths,
+        guest,
+        containers,
+        container,
+        lock,
+        condition: RefCell::new(condition),
+        started: RefCell::new(Timestamp::now()),
+    };
+    make_private(&tenure.runtime)?;
+    let lived = tenure.live(first);
+    let _ = std::fs::remove_dir_all(&tenure.runtime);
     match lived {
         Ok((clients, outcome)) => {
-            run.settle(&outcome.exit);
+            tenure.settle(outcome.exit);
             clients.tell(&outcome.event);
             Ok(())
         }
         Err(error) => {
             let message = format!("{error:#}");
-            run.settle(&Exit { status: FAILED, oom_killed: false, error: Some(message) });
+            tenure.settle(Some(Exit { status: FAILED, oom_killed: false, error: Some(message) }));
             Err(error)
         }
     }
 }
 
-impl Run {
-    /// Starts the VM and lives with it; when this returns the VM has let go of the disk.
-    fn live(
-        &self,
-        paths: &Paths,
-        guest: &GuestFiles,
-        runtime: &Path,
-        first: &Connection,
-    ) -> Result<(Clients, Outcome)> {
-        let (happened, events) = mpsc::sync_channel(WAITING);
-        let patience = Patience::default();
-        let spec = self.vm_spec(paths, guest, runtime);
-        let (vm, control) =
-            VmProcess::start(&spec, &happened).context("cannot start the VM process")?;
-        // While the guest boots:
-        let agent = Agent::new(control, patience.send, happened.clone())
-            .context("cannot start a thread")?;
-        let mut clients = Clients::new(happened.clone());
-        let listener = Listener::bind(runtime, CONTROL_SOCKET)
-            .with_context(|| format!("cannot listen in {}", runtime.display()))?;
+impl Tenure {
+    /// Lives through all runs; when this returns the last VM has let go of the disk. A run that was
+    /// only for the container's files has no exit.
+    fn live(&self, first: &Connection) -> Result<(Clients, Outcome)> {
+        let (asked, requests) = bounded(WAITING);
+        // The guest boots while the rest is made ready.
+        let mut vm = self.boot()?;
+        let mut clients = Clients::new(asked);
+        let listener = Listener::bind(&self.runtime, CONTROL_SOCKET)
+            .with_context(|| format!("cannot listen in {}", self.runtime.display()))?;
         clients.listen(listener).context("cannot start a thread")?;
-        self.container.set_state(&State::Starting, &self.lock)?;
         // What the first client asks comes before all else, so that no output is lost.
         let first = clients.add_first(first)?;
-        let record = self.container.record.clone();
-        let mut life = Life::new(record, runtime, happened, clients, agent, vm, patience);
-        let outcome = life.live(first, events, &|milestone| match milestone {
-            Milestone::Started => self.record_start(),
-            Milestone::Ended(exit) => self.record(&exit),
-        })?;
-        Ok((life.end(), outcome))
+        let hold = matches!(first.1.request, Request::Hold);
+        if !hold {
+            self.condition.replace(State::Starting.into());
+            self.record()?;
+        }
+        let mut first = Some(first);
+        let mut backoff = Backoff::default();
+        loop {
+            let events = Events { guest: vm.events, clients: requests.clone() };
+            let note = |milestone| self.note(milestone);
+            let mut life = Life::new(
+                Parts {
+                    record: self.container.record.clone(),
+                    runtime: self.runtime.clone(),
+                    log: LogWriter::open(self.container.folder(), &self.container.record.log),
+                    happened: vm.happened,
+                    clients,
+                    agent: vm.agent,
+                    vm: vm.process,
+                    patience: Patience::default(),
+                },
+                &note,
+            );
+            let outcome = life.live(first.take(), &events);
+            // Whoever of the run still has something to tell goes on: nothing more is heard.
+            drop(events);
+            clients = life.end();
+            let (Some(wait), Some(exit)) =
+                (self.restart_wait(&outcome, &mut backoff), &outcome.exit)
+            else {
+                return Ok((clients, outcome));
+            };
+            self.announce_end(exit);
+            self.begin_rest(exit.clone())?;
+            clients.tell(&outcome.event);
+            if !rest::wait(&mut clients, &requests, wait, self.container.record.id.as_str()) {
+                self.condition.borrow_mut().stopped = true;
+                return Ok((clients, outcome));
+            }
+            self.started.replace(Timestamp::now());
+            vm = self.boot()?;
+        }
     }
 
-    fn vm_spec(&self, paths: &Paths, guest: &GuestFiles, runtime: &Path) -> VmSpec {
+    fn boot(&self) -> Result<Booting> {
+        let (happened, events) = bounded(WAITING);
+        let (process, control) =
+            VmProcess::start(&self.vm_spec(), &happened).context("cannot start the VM process")?;
+        let agent = Agent::new(control, Patience::default().send, happened.clone())
+            .context("cannot start a thread")?;
+        Ok(Booting { process, agent, happened, events })
+    }
+
+    fn vm_spec(&self) -> VmSpec {
         let record = &self.container.record;
         VmSpec {
             monitor_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            kernel: guest.kernel.clone(),
-            initramfs: guest.initramfs.clone(),
-            store: paths.data().to_owned(),
+            kernel: self.guest.kernel.clone(),
+            initramfs: self.guest.initramfs.clone(),
+            store: self.paths.data().to_owned(),
             root: record.image.root,
             disk: self.container.disk(),
             disk_bytes: record.resources.disk.bytes(),
             ephemeral: record.remove_on_exit,
             memory_mib: record.resources.memory_mib,
             vcpus: record.resources.vcpus,
-            runtime: runtime.to_owned(),
+            runtime: self.runtime.clone(),
         }
+    }
+
+    /// How long until the next try, if there is to be one. A container whose command never came to
+    /// run is not tried again, as in Docker.
+    fn restart_wait(&self, outcome: &Outcome, backoff: &mut Backoff) -> Option<Duration> {
+        let exit = outcome.exit.as_ref()?;
+        let condition = self.condition.borrow();
+        let ran = matches!(outcome.event, Event::Exited { .. });
+        let policy = self.policy();
+        if condition.stopped || !ran || !policy.wants(exit.status, condition.restarts) {
+            return None;
+        }
+        let run = Timestamp::now().duration_since(*self.started.borrow());
+        Some(backoff.after(run.unsigned_abs()))
+    }
+
+    /// The policy as it is on disk: `update` may have changed it.
+    fn policy(&self) -> RestartPolicy {
+        let record = self.containers.open(&self.container.record.id).map(|found| found.record);
+        record.map_or(self.container.record.restart, |record| record.restart)
+    }
+
+    /// Tells the world, which is to say `vmrun events`.
+    fn announce(&self, action: &str, more: &[(&str, String)]) {
+        // Its name may be another by now.
+        let record = self.containers.open(&self.container.record.id).map(|found| found.record);
+        let record = record.unwrap_or_else(|_| self.container.record.clone());
+        let event = events::Event::of_container(&record, action);
+        let event = more.iter().fold(event, |event, (name, value)| event.with(name, value));
+        events::record(&self.paths, event);
+    }
+
+    fn note(&self, milestone: Milestone) {
+        self.announce_milestone(&milestone);
+        let started = *self.started.borrow();
+        {
+            let mut condition = self.condition.borrow_mut();
+            match milestone {
+                Milestone::Started => {
+                    let started = Timestamp::now();
+                    self.started.replace(started);
+                    condition.state = State::Running { started };
+                    condition.health =
+                        self.container.record.health.as_ref().map(|_| Health::default());
+                }
+                Milestone::Paused => condition.state = State::Paused { started },
+                Milestone::Unpaused => condition.state = State::Running { started },
+                Milestone::Health(health) => condition.health = Some(health),
+                Milestone::Stopped => condition.stopped = true,
+                Milestone::Signalled(_) | Milestone::Exec(_) => return,
+                Milestone::Ended(exit) => {
+                    condition.state = State::Exited { started, finished: Timestamp::now(), exit };
+                }
+            }
+        }
+        let _ = self.record();
+    }
+
+    fn announce_milestone(&self, milestone: &Milestone) {
+        match milestone {
+            Milestone::Started => self.announce("start", &[]),
+            Milestone::Paused => self.announce("pause", &[]),
+            Milestone::Unpaused => self.announce("unpause", &[]),
+            Milestone::Health(health) => {
+                let before = self.condition.borrow().health.as_ref().map(|health| health.status);
+                if before != Some(health.status) {
+                    self.announce(&format!("health_status: {}", health.status.word()), &[]);
+                }
+            }
+            Milestone::Signalled(signal) => {
+                self.announce("kill", &[("signal", signal.to_string())]);
+            }
+            Milestone::Exec(action) => self.announce(action, &[]),
+            Milestone::Stopped | Milestone::Ended(_) => {}
+        }
+    }
+
+    /// The end of a run, by whatever cause.
+    fn announce_end(&self, exit: &Exit) {
+        if exit.oom_killed {
+            self.announce("oom", &[]);
+        }
+        self.announce("die", &[("exitCode", exit.status.to_string())]);
+        if self.condition.borrow().stopped {
+            self.announce("stop", &[]);
+        }
+    }
+
+    fn begin_rest(&self, exit: Exit) -> Result<()> {
+        {
+            let mut condition = self.condition.borrow_mut();
+            condition.restarts = condition.restarts.saturating_add(1);
+            let (started, finished) = (*self.started.borrow(), Timestamp::now());
+            condition.state = State::Restarting { started, finished, exit };
+        }
+        self.record()
     }
 
     /// Records the end, or removes the container, and lets go of it: whoever hears of the end finds
     /// it free. A failure has nobody to be told to but the next one who looks at the container.
-    fn settle(self, exit: &Exit) {
+    fn settle(self, exit: Option<Exit>) {
+        let Some(exit) = exit else { return };
+        self.announce_end(&exit);
         if self.container.record.remove_on_exit {
+            self.announce("destroy", &[]);
             let _ = self.containers.remove_locked(&self.container, &self.lock);
-        } else {
-            self.record(exit);
+            return;
         }
+        let (started, finished) = (*self.started.borrow(), Timestamp::now());
+        self.condition.borrow_mut().state = State::Exited { started, finished, exit };
+        let _ = self.record();
     }
 
-    fn record_start(&self) {
-        let started = Timestamp::now();
-        self.started.set(started);
-        let _ = self.container.set_state(&State::Running { started }, &self.lock);
-    }
-
-    fn record(&self, exit: &Exit) {
-        let (started, finished) = (self.started.get(), Timestamp::now());
-        let state = State::Exited { started, finished, exit: exit.clone() };
-        let _ = self.container.set_state(&state, &self.lock);
+    fn record(&self) -> Result<()> {
+        Ok(self.container.set_condition(&self.condition.borrow(), &self.lock)?)
     }
 }

@@ -8,14 +8,14 @@ use std::{
         unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, mpsc::SyncSender},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use agent_protocol::{FrameError, write_frame};
 
-use super::life::Happened;
+use super::life::{Happened, Teller};
 use crate::vm_process::{VmCommand, VmReport, VmSpec};
 
 /// How much of the guest's console is kept: enough for a panic, whatever the guest writes.
@@ -40,7 +40,7 @@ pub struct VmProcess {
 impl VmProcess {
     /// Starts the process; gives the control connection with the agent too. Its reports arrive as
     /// [`Happened::Report`], its end as [`Happened::VmGone`].
-    pub fn start(spec: &VmSpec, happened: &SyncSender<Happened>) -> io::Result<(Self, UnixStream)> {
+    pub fn start(spec: &VmSpec, happened: &Teller) -> io::Result<(Self, UnixStream)> {
         let (mut control, theirs) = UnixStream::pair()?;
         let mut command = Command::new("/proc/self/exe");
         let vm = Self::spawn(command.arg("vmm").stdin(OwnedFd::from(theirs)), happened)?;
@@ -51,10 +51,7 @@ impl VmProcess {
     }
 
     /// Starts a command as the VM process, and listens to it.
-    pub(super) fn spawn(
-        command: &mut Command,
-        happened: &SyncSender<Happened>,
-    ) -> io::Result<Self> {
+    pub(super) fn spawn(command: &mut Command, happened: &Teller) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_write_timeout(Some(COMMAND_PATIENCE))?;
         let reports = socket.try_clone()?;
@@ -73,13 +70,11 @@ impl VmProcess {
 
     /// Has the guest stopped; [`VmReport::Paused`] tells when it is. A VM that ends instead tells
     /// only that.
-    #[expect(dead_code, reason = "no command asks for it yet")]
     pub fn pause(&self) -> Result<(), FrameError> {
         self.command(&VmCommand::Pause)
     }
 
     /// Has the guest go on; [`VmReport::Resumed`] tells when it does.
-    #[expect(dead_code, reason = "no command asks for it yet")]
     pub fn resume(&self) -> Result<(), FrameError> {
         self.command(&VmCommand::Resume)
     }
@@ -147,7 +142,7 @@ fn keep_console(mut from: ChildStderr, kept: &Mutex<VecDeque<u8>>) {
     }
 }
 
-fn read_reports(mut from: UnixStream, happened: &SyncSender<Happened>) {
+fn read_reports(mut from: UnixStream, happened: &Teller) {
     while let Ok(Some(report)) = agent_protocol::read_frame::<VmReport>(&mut from) {
         if happened.send(Happened::Report(report)).is_err() {
             return;

@@ -3,8 +3,10 @@
 
 use std::io::Read;
 
-use agent_protocol::PathAnswer;
-use anyhow::Result;
+use agent_protocol::{PathAnswer, Task, read_frame};
+use anyhow::{Context, Result};
+
+use crate::client::Session;
 
 /// The files of one container, running or not. Paths are absolute or relative to its root.
 pub trait ContainerFiles {
@@ -18,4 +20,27 @@ pub trait ContainerFiles {
     /// Unpacks a tar archive into a directory, with the owners that it names. Where the guest gives
     /// up before the end, its reason is the error.
     fn extract(&self, folder: &[u8], archive: &mut dyn Read) -> Result<()>;
+}
+
+/// The files by way of the guest's agent.
+#[derive(Debug)]
+pub struct SessionFiles(pub Session);
+
+impl ContainerFiles for SessionFiles {
+    fn stat(&self, path: &[u8]) -> Result<PathAnswer> {
+        let mut output = self.0.read(Task::Stat { path: path.to_vec() })?;
+        let answer = read_frame(&mut output).context("the guest's answer cannot be understood")?;
+        // What went wrong in the guest comes at the end.
+        let mut rest = [0];
+        let _ = output.read(&mut rest)?;
+        answer.context("the guest did not answer")
+    }
+
+    fn archive(&self, path: &[u8]) -> Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.0.read(Task::Archive { path: path.to_vec() })?))
+    }
+
+    fn extract(&self, folder: &[u8], archive: &mut dyn Read) -> Result<()> {
+        self.0.write(Task::Extract { folder: folder.to_vec() }, archive)
+    }
 }

@@ -30,8 +30,9 @@ use tar_stream::{
     tree::{self, Destination, Entries, PackError, Rights, UnpackError, pack, show, unpack},
 };
 
-use crate::cli::CpArgs;
-pub use files::ContainerFiles;
+use super::Host;
+use crate::{cli::CpArgs, client::Session};
+use files::{ContainerFiles, SessionFiles};
 use paths::{Side, TypedPath};
 use plan::{Found, Plan, Source, Target};
 use report::Report;
@@ -49,6 +50,14 @@ struct Copy<'a, F> {
     follow_link: bool,
     keep_owners: bool,
     quiet: bool,
+}
+
+pub fn cp(args: &CpArgs) -> Result<()> {
+    let host = Host::open()?;
+    copy(args, &mut io::stdin().lock(), &mut io::stdout().lock(), |name| {
+        let container = host.containers.find(name)?;
+        Ok(SessionFiles(Session::with_files(&host.paths, &host.containers, &container)?))
+    })
 }
 
 /// Copies; `open` finds the container by its name.
@@ -84,10 +93,10 @@ fn copy<F: ContainerFiles>(
             local::check_output(&here)?;
             open(name)?.to_here(path, &here)
         }
-        (Side::Local(b"-"), Side::Container { name, path }) => open(name)?.from_stream(stdin, path),
+        (Side::Local(b"-"), Side::Container { name, path }) => open(name)?.take_stream(stdin, path),
         (Side::Local(here), Side::Container { name, path }) => {
             let here = from_here(here)?;
-            open(name)?.from_here(&here, path)
+            open(name)?.take_from_here(&here, path)
         }
     }
 }
@@ -156,7 +165,7 @@ impl<F: ContainerFiles> Copy<'_, F> {
     }
 
     /// From stdin to the container.
-    fn from_stream(&self, stdin: &mut dyn Read, path: &[u8]) -> Result<()> {
+    fn take_stream(&self, stdin: &mut dyn Read, path: &[u8]) -> Result<()> {
         let report = Report::new("Copying to container - ", self.quiet);
         let target = self.target(path)?;
         if target.found != Found::Directory {
@@ -168,7 +177,7 @@ impl<F: ContainerFiles> Copy<'_, F> {
     }
 
     /// From a local path to the container.
-    fn from_here(&self, here: &TypedPath, path: &[u8]) -> Result<()> {
+    fn take_from_here(&self, here: &TypedPath, path: &[u8]) -> Result<()> {
         let report = Report::new("Copying to container - ", self.quiet);
         let target = self.target(path)?;
         let source = local::source(here, self.follow_link)?;

@@ -130,7 +130,7 @@ impl Scene {
         self.cp("", format!("web:{source}").into(), self.here(destination).into())
     }
 
-    fn from_here(&self, source: &str, destination: &str) -> Result<(), String> {
+    fn take_from_here(&self, source: &str, destination: &str) -> Result<(), String> {
         self.cp("", self.here(source).into(), format!("web:{destination}").into())
     }
 }
@@ -141,7 +141,10 @@ fn read(path: PathBuf) -> String {
 
 /// Source, destination, and what is then at the destination's side: a file and what is in it, or
 /// the complaint.
-const TABLE: &[(&str, &str, Result<(&str, &str), &str>)] = &[
+/// What a copy comes to: names on both sides, or an error.
+type Expected = Result<(&'static str, &'static str), &'static str>;
+
+const TABLE: &[(&str, &str, Expected)] = &[
     ("file", "/new", Ok(("new", "f"))),
     ("file", "/new/", Err("no such directory")),
     ("file", "/old", Ok(("old", "f"))),
@@ -184,7 +187,7 @@ fn copies_from_a_container_follow_docker_s_table() {
 fn copies_to_a_container_follow_docker_s_table() {
     for (source, destination, expected) in TABLE {
         let scene = scene();
-        let done = scene.from_here(source, destination);
+        let done = scene.take_from_here(source, destination);
         match expected {
             Ok((file, text)) => {
                 done.unwrap_or_else(|error| panic!("{source} {destination}: {error}"));
@@ -200,7 +203,7 @@ fn links_are_copied_as_links_unless_followed() {
     let scene = scene();
     scene.to_here("to-file", "link").unwrap();
     assert_eq!(fs::read_link(scene.here("link")).unwrap(), PathBuf::from("file"));
-    scene.from_here("to-dir", "link").unwrap();
+    scene.take_from_here("to-dir", "link").unwrap();
     assert_eq!(fs::read_link(scene.there("link")).unwrap(), PathBuf::from("dir"));
     for (from, to) in [("to-file", "existing"), ("to-dir", "existing")] {
         scene.cp("L", format!("web:{from}").into(), scene.here(to).into()).unwrap();
@@ -260,7 +263,7 @@ fn directories_and_files_do_not_take_each_other_s_place() {
     let (path, folder) = (scene.here("existing/file"), scene.here("existing"));
     assert_eq!(told, format!("cannot overwrite directory {path:?} with non-directory {folder:?}"));
     fs::write(scene.there("existing/dir"), "").unwrap();
-    let told = scene.from_here("dir", "existing").unwrap_err();
+    let told = scene.take_from_here("dir", "existing").unwrap_err();
     assert_eq!(
         told,
         "cannot overwrite non-directory \"/existing/dir\" with directory \"/existing\""
@@ -293,7 +296,7 @@ fn a_tree_there_and_back_is_the_same() {
     fs::write(scene.here("dir/large"), vec![9; 3 << 20]).unwrap();
     fs::set_permissions(scene.here("dir/one"), fs::Permissions::from_mode(0o751)).unwrap();
     fs::hard_link(scene.here("dir/one"), scene.here("dir/again")).unwrap();
-    scene.from_here("dir", "/new").unwrap();
+    scene.take_from_here("dir", "/new").unwrap();
     scene.to_here("/new", "back").unwrap();
     for name in ["one", "again", "large", "sub/two", "sub", ""] {
         let [before, after] = ["dir", "back"].map(|top| {
@@ -337,7 +340,7 @@ fn whoever_failed_first_is_the_reason() {
     fs::write(scene.here("dir/large"), vec![9; 3 << 20]).unwrap();
     // The guest takes nothing: that the pipe to it breaks is not the reason.
     fs::write(scene.there("existing/dir"), "").unwrap();
-    let told = scene.from_here("dir", "existing").unwrap_err();
+    let told = scene.take_from_here("dir", "existing").unwrap_err();
     assert!(told.starts_with("cannot overwrite non-directory"), "{told}");
     // Nobody can read this file: that the guest's archive ends early is not the reason.
     let unreadable = "/sys/bus/platform/drivers_probe";

@@ -3,11 +3,11 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use image_store::ImageConfig;
 
 use super::env;
-use crate::{cli::RunArgs, container::Command, signals};
+use crate::{cli::ContainerArgs, container::Command, signals};
 
 const SIGTERM: u8 = 15;
 
@@ -18,15 +18,17 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 /// limited to 1 MiB.
 const MAX_ARGUMENTS: usize = 900 << 10;
 
-pub fn command(args: &RunArgs, image: &ImageConfig, hostname: &str) -> Result<Command> {
+pub fn command(args: &ContainerArgs, image: &ImageConfig, hostname: &str) -> Result<Command> {
     let command = Command {
         args: arguments(args, image)?,
         env: environment(args, image, hostname)?,
         cwd: args.workdir.clone().unwrap_or_else(|| image.working_dir.clone()),
         user: args.user.clone().unwrap_or_else(|| image.user.clone()),
+        groups: args.group_add.clone(),
         terminal: args.tty,
         stdin: args.interactive,
-        stop_signal: stop_signal(image)?,
+        stdin_once: false,
+        stop_signal: stop_signal(args, image)?,
     };
     let cwd = if command.cwd.is_empty() { "/".to_owned() } else { command.cwd };
     if !cwd.starts_with('/') {
@@ -39,7 +41,7 @@ pub fn command(args: &RunArgs, image: &ImageConfig, hostname: &str) -> Result<Co
 
 /// Entrypoint and command. An entrypoint that is given drops the image's command with the image's
 /// entrypoint.
-fn arguments(args: &RunArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> {
+fn arguments(args: &ContainerArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> {
     let bytes = |words: &[String]| words.iter().map(|word| word.clone().into_bytes()).collect();
     let given = args.command.iter().cloned().map(OsString::into_vec);
     let mut words: Vec<Vec<u8>> = match &args.entrypoint {
@@ -58,7 +60,7 @@ fn arguments(args: &RunArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Docker's defaults, then the image's, then `--env-file`, then `-e`.
-fn environment(args: &RunArgs, image: &ImageConfig, hostname: &str) -> Result<Vec<Vec<u8>>> {
+fn environment(args: &ContainerArgs, image: &ImageConfig, hostname: &str) -> Result<Vec<Vec<u8>>> {
     let mut variables = env::Variables::default();
     variables.set(DEFAULT_PATH.into());
     variables.set(format!("HOSTNAME={hostname}").into_bytes());
@@ -77,13 +79,14 @@ fn environment(args: &RunArgs, image: &ImageConfig, hostname: &str) -> Result<Ve
     Ok(variables.into_entries())
 }
 
-fn stop_signal(image: &ImageConfig) -> Result<u8> {
+fn stop_signal(args: &ContainerArgs, image: &ImageConfig) -> Result<u8> {
+    if let Some(name) = &args.stop_signal {
+        return signals::parse(name).with_context(|| format!("Invalid signal: {name}"));
+    }
     match image.stop_signal.as_str() {
         "" => Ok(SIGTERM),
-        name => match signals::parse(name) {
-            Some(signal) => Ok(signal),
-            None => bail!("the image's stop signal {name:?} is not a signal"),
-        },
+        name => signals::parse(name)
+            .with_context(|| format!("the image's stop signal {name:?} is not a signal")),
     }
 }
 
@@ -112,7 +115,7 @@ mod tests {
     fn compose(line: &str, image: &ImageConfig) -> Result<Command> {
         let words = ["vmrun", "run"].into_iter().chain(line.split(' '));
         let Action::Run(args) = Cli::try_parse_from(words)?.action else { unreachable!() };
-        command(&args, image, "host")
+        command(&args.container, image, "host")
     }
 
     fn image() -> ImageConfig {

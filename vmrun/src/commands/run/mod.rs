@@ -1,9 +1,16 @@
-//! `vmrun run`: a new container from an image, and its first start.
+//! `vmrun run` and `vmrun create`: a new container from an image, and its first start.
 
 mod compose;
-mod env;
+pub mod env;
+pub mod settings;
 
-use std::{fs, num::NonZeroUsize, thread};
+use std::{
+    fs,
+    io::{self, Write},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context, Result, bail};
 use image_store::{FindError, Image, Lease};
@@ -11,10 +18,12 @@ use jiff::Timestamp;
 
 use super::{Host, doctor, print, pull, reference};
 use crate::{
-    cli::{PullPolicy, RunArgs},
-    client::{self, Attachment},
-    container::{Container, ContainerId, ImageUse, Record, Resources},
+    cli::{ContainerArgs, CreateArgs, PullPolicy, RunArgs},
+    client::{self, Attachment, Left},
+    container::{Container, ContainerId, ImageUse, Record, Resources, RestartPolicy},
     error::failure,
+    events::{self, Event},
+    logs::LogConfig,
     size::ByteSize,
 };
 
@@ -27,34 +36,67 @@ const DEFAULT_VCPUS: u8 = 4;
 
 pub fn run(args: RunArgs) -> Result<u8> {
     let host = Host::open()?;
-    if args.tty && args.interactive && !args.detach && !client::stdin_is_terminal() {
+    let of = &args.container;
+    if of.tty && of.interactive && !args.detach && !client::stdin_is_terminal() {
         return Err(failure(1, "the input device is not a TTY"));
+    }
+    if args.detach && of.rm && of.restart != RestartPolicy::No {
+        bail!("Conflicting options: --restart and --rm");
     }
     host.paths.guest()?;
     doctor::check_kvm()?;
-    let attachment = Attachment { stdin: args.interactive, terminal: args.tty };
+    let attachment = Attachment {
+        stdin: of.interactive,
+        terminal: of.tty,
+        proxy_signals: args.sig_proxy,
+        detach_keys: args.detach_keys,
+        owns_output: true,
+    };
     let detach = args.detach;
-    let container = create(&host, args)?;
+    let container = create_container(&host, args.container, !detach)?;
     let started = if detach {
         client::start_detached(&container)
             .and_then(|()| print(&format!("{}\n", container.record.id)))
-            .map(|()| 0)
+            .map(|()| Left::Detached)
     } else {
-        client::start_attached(&container, attachment)
+        client::start_attached(&container, &attachment)
     };
     if started.is_err() && container.record.remove_on_exit {
         // The monitor has done it, unless it did not come to be.
         let _ = host.containers.remove(&container);
     }
-    started
+    started.map(|left| match left {
+        Left::Exited(status) => status,
+        Left::Detached => 0,
+    })
 }
 
-fn create(host: &Host, args: RunArgs) -> Result<Container> {
+pub fn create(args: CreateArgs) -> Result<()> {
+    let host = Host::open()?;
+    let container = create_container(&host, args.container, true)?;
+    print(&format!("{}\n", container.record.id))
+}
+
+/// Makes a container; `attached`: whoever starts it stays with it, and so its stdin ends with
+/// theirs.
+fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<Container> {
+    if let Some((option, why)) = args.without.refused() {
+        bail!("{option} cannot be: {why}");
+    }
+    if args.rm && args.restart != RestartPolicy::No {
+        bail!("Conflicting options: --restart and --rm");
+    }
     let resources = resources(&args)?;
+    let guest = settings::guest(&args)?;
+    let log = LogConfig::parse(args.log_driver.as_deref(), &args.log_opt)?;
+    let cidfile = args.cidfile.as_deref().map(create_cidfile).transpose()?;
     let (_lease, image) = lease_image(host, &args.image, args.pull)?;
     let id = ContainerId::random();
     let hostname = args.hostname.clone().unwrap_or_else(|| id.short().to_owned());
-    let command = compose::command(&args, &image.config, &hostname)?;
+    let mut command = compose::command(&args, &image.config, &hostname)?;
+    command.stdin_once = command.stdin && attached;
+    let labels = settings::labels(&args, &image.config.labels)?;
+    let health = settings::health(&args, &host.images.image_config(&image.id)?)?;
     let container = host.containers.create(args.name, |name| Record {
         id,
         name,
@@ -64,8 +106,34 @@ fn create(host: &Host, args: RunArgs) -> Result<Container> {
         hostname,
         resources,
         remove_on_exit: args.rm,
+        labels,
+        restart: args.restart,
+        stop_timeout: args.stop_timeout,
+        health,
+        guest,
+        log,
     })?;
+    events::record(&host.paths, Event::of_container(&container.record, "create"));
+    if let Some((mut file, path)) = cidfile {
+        let shown = path.display();
+        file.write_all(container.record.id.as_str().as_bytes())
+            .with_context(|| format!("cannot write the container's id to {shown}"))?;
+    }
     Ok(container)
+}
+
+/// Makes the file for the container's id before there is one, so that it is known to be possible.
+fn create_cidfile(path: &Path) -> Result<(fs::File, PathBuf)> {
+    let shown = path.display();
+    match fs::File::create_new(path) {
+        Ok(file) => Ok((file, path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+            "Container ID file found, make sure the other container isn't running or delete {shown}"
+        ),
+        Err(error) => {
+            Err(error).with_context(|| format!("Failed to create the container ID file {shown}"))
+        }
+    }
 }
 
 /// Finds the image, pulled first where need be. The lease is for until the container's record names
@@ -98,7 +166,7 @@ fn find_leased(host: &Host, name: &str) -> Result<Option<(Lease, Image)>> {
     }
 }
 
-fn resources(args: &RunArgs) -> Result<Resources> {
+fn resources(args: &ContainerArgs) -> Result<Resources> {
     let memory_mib = match args.memory {
         Some(ByteSize(bytes)) => bytes.div_ceil(1 << 20),
         // A host that has less memory than the default lends its guests most of what it has.
@@ -116,7 +184,18 @@ fn resources(args: &RunArgs) -> Result<Resources> {
             u8::try_from(has).unwrap_or(DEFAULT_VCPUS).min(DEFAULT_VCPUS)
         }
     };
-    Ok(Resources { memory_mib, vcpus, disk: args.disk_size })
+    let nano_cpus = args.cpus.map(billionths);
+    Ok(Resources { memory_mib, vcpus, nano_cpus, disk: args.disk_size })
+}
+
+/// A checked number of CPUs in billionths of one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "more than 0 and at most 8 CPUs"
+)]
+fn billionths(cpus: f64) -> u64 {
+    (cpus * 1e9).round() as u64
 }
 
 /// The next whole number of CPUs.

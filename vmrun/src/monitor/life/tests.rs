@@ -11,11 +11,17 @@ use std::{
     process::Command,
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
-use agent_protocol::{ExitCause, MAX_FRAME, Stream, StreamHello, read_frame, write_frame};
+use agent_protocol::{
+    ExitCause, MAX_FRAME, ProcessSpec, Stream, StreamHello, Work, read_frame, write_frame,
+};
+
+use crossbeam_channel::bounded;
 
 use super::*;
+use crate::monitor::protocol::Request;
 use crate::vm_process::VSOCK_SOCKET;
 
 /// For what is to be waited for in vain.
@@ -37,7 +43,7 @@ struct Rig {
     reports: Option<File>,
     client: Connection,
     stdout: File,
-    recorded: mpsc::Receiver<Exit>,
+    recorded: mpsc::Receiver<Milestone>,
     outcome: mpsc::Receiver<Outcome>,
     _runtime: tempfile::TempDir,
 }
@@ -76,22 +82,31 @@ impl Plan {
         let (note, recorded) = mpsc::channel();
         let folder = runtime.path().to_owned();
         thread::spawn(move || {
-            let (happened, events) = mpsc::sync_channel(64);
+            let (happened, guest) = bounded(64);
+            let (asked, requests) = bounded(64);
+            let events = Events { guest, clients: requests };
             let mut command = Command::new("sh");
             command.args(["-c", vm]).stdin(reported);
             let vm = VmProcess::spawn(&mut command, &happened).unwrap();
             let agent = Agent::new(control, patience.send, happened.clone()).unwrap();
-            let mut clients = Clients::new(happened.clone());
+            let mut clients = Clients::new(asked);
             let first = clients.add_first(&theirs).unwrap();
-            let record = record(ephemeral);
-            let mut life = Life::new(record, &folder, happened, clients, agent, vm, patience);
-            let outcome = life.live(first, events, &|milestone| {
-                if let Milestone::Ended(exit) = milestone {
-                    note.send(exit).unwrap();
-                }
-            });
+            let note = |milestone| note.send(milestone).unwrap();
+            let parts = Parts {
+                record: record(ephemeral),
+                log: LogWriter::open(&folder, &crate::logs::LogConfig::default()),
+                runtime: folder,
+                happened,
+                clients,
+                agent,
+                vm,
+                patience,
+            };
+            let mut life = Life::new(parts, &note);
+            let outcome = life.live(Some(first), &events);
+            drop(events);
             life.end();
-            let _ = tell.send(outcome.unwrap());
+            let _ = tell.send(outcome);
         });
         Rig {
             agent,
@@ -168,8 +183,9 @@ impl Rig {
     /// Answers until the command runs.
     fn run(&mut self) -> [UnixStream; 2] {
         let streams = self.boot();
-        self.tell(&FromAgent::Started);
+        self.tell(&STARTED);
         assert_eq!(self.event(), Event::Started);
+        assert_eq!(self.recorded.recv_timeout(LONG), Ok(Milestone::Started));
         streams
     }
 
@@ -197,8 +213,9 @@ impl Rig {
             Event::Exited { status, message } => (status, message.unwrap_or_default()),
             event => panic!("{event:?} is no end"),
         };
-        assert_eq!(outcome.exit.status, status);
-        assert_eq!(outcome.exit.error.unwrap_or_default(), message);
+        let exit = outcome.exit.expect("a run of the command has an exit");
+        assert_eq!(exit.status, status);
+        assert_eq!(exit.error.unwrap_or_default(), message);
         assert!(!message.contains(char::is_control), "{message:?}");
         assert!(message.chars().count() < 500, "{message}");
         (status, message)
@@ -211,13 +228,16 @@ impl Rig {
     }
 }
 
+const STARTED: FromAgent = FromAgent::Started { process: ProcessId::INIT };
+
 fn ended(process: ProcessId, code: u8) -> FromAgent {
     let status = ExitStatus { cause: ExitCause::Code(code), oom_killed: false };
     FromAgent::Exited { process, status }
 }
 
 fn start_failed(message: String) -> FromAgent {
-    FromAgent::StartFailed { reason: StartFailure::NotFound, message }
+    let (process, reason) = (ProcessId::INIT, StartFailure::NotFound);
+    FromAgent::StartFailed { process, reason, message }
 }
 
 /// Brings a rig to a phase of the run; gives the streams, if they are open.
@@ -240,7 +260,8 @@ fn good_run_delivers_output_and_status() {
     drop((stdout, rig.tell(&FromAgent::Unmounted)));
     assert!(rig.outcome.recv_timeout(SHORT).is_err(), "stderr is still open");
     // The record does not wait for it.
-    assert_eq!(rig.recorded.recv_timeout(LONG).unwrap().status, 3);
+    let recorded = rig.recorded.recv_timeout(LONG).unwrap();
+    assert!(matches!(recorded, Milestone::Ended(Exit { status: 3, .. })), "{recorded:?}");
     drop(rig);
 }
 
@@ -310,11 +331,11 @@ fn message_out_of_turn_ends_the_run() {
     let init = || ended(ProcessId::INIT, 77);
     let other = || ended(ProcessId(7), 77);
     let out_of_turn = [
-        (STAGES[0], vec![FromAgent::Started, FromAgent::Unmounted, failed(), init(), other()]),
+        (STAGES[0], vec![STARTED, FromAgent::Unmounted, failed(), init(), other()]),
         (STAGES[1], vec![hello(), FromAgent::Unmounted, init(), other()]),
-        (STAGES[2], vec![hello(), FromAgent::Started, FromAgent::Unmounted, failed(), other()]),
+        (STAGES[2], vec![hello(), STARTED, FromAgent::Unmounted, failed(), other()]),
         // A second end does not change how the command ended.
-        (STAGES[3], vec![hello(), FromAgent::Started, failed(), init(), other()]),
+        (STAGES[3], vec![hello(), STARTED, failed(), init(), other()]),
     ];
     for ((stage, status), messages) in out_of_turn {
         for message in messages {
@@ -396,8 +417,9 @@ fn agent_that_never_reads_is_given_up_on() {
     let signal = Request::Signal(1);
     while rig.client.send(&signal, &[]).is_ok() {
         if let Ok(outcome) = rig.outcome.try_recv() {
-            assert_eq!(outcome.exit.status, 137);
-            assert!(outcome.exit.error.unwrap().contains("the guest did not answer"));
+            let exit = outcome.exit.unwrap();
+            assert_eq!(exit.status, 137);
+            assert!(exit.error.unwrap().contains("the guest did not answer"));
             return;
         }
     }
@@ -408,7 +430,7 @@ fn agent_that_never_reads_is_given_up_on() {
 #[test]
 fn agent_that_reads_slowly_has_no_more_time_for_it() {
     let (host, mut guest) = UnixStream::pair().unwrap();
-    let (happened, _events) = mpsc::sync_channel(1);
+    let (happened, _events) = bounded(1);
     let mut agent = Agent::new(host, SHORT, happened).unwrap();
     let reader = thread::spawn(move || {
         let mut some = [0; 4096];
@@ -421,20 +443,14 @@ fn agent_that_reads_slowly_has_no_more_time_for_it() {
         env: vec![vec![b'x'; MAX_FRAME / 3]],
         cwd: Vec::new(),
         user: String::new(),
+        groups: Vec::new(),
         terminal: None,
         stdin: false,
+        output: true,
     };
-    let spec = ContainerSpec {
-        hostname: String::new(),
-        hosts: String::new(),
-        resolv_conf: String::new(),
-        entropy: Vec::new(),
-        grow_disk: false,
-        ephemeral: false,
-        process: command,
-    };
+    let exec = ToAgent::Exec { process: ProcessId(1), work: Box::new(Work::Command(command)) };
     let begun = Instant::now();
-    assert!(agent.send(&ToAgent::Start(Box::new(spec))).is_err());
+    assert!(agent.send(&exec).is_err());
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
     drop(agent);
     drop(reader);
@@ -448,7 +464,7 @@ fn stream_that_is_refused_or_nonsense_is_empty() {
         for stream in [Stream::Stdout, Stream::Stderr] {
             rig.dialed(stream).write_all(answer).unwrap();
         }
-        rig.tell(&FromAgent::Started);
+        rig.tell(&STARTED);
         rig.tell(&ended(ProcessId::INIT, 0));
         rig.tell(&FromAgent::Unmounted);
         let mut output = Vec::new();
@@ -478,7 +494,7 @@ fn kill_ends_a_run_whose_output_nobody_reads() {
     rig.tell(&FromAgent::Unmounted);
     assert!(rig.outcome.recv_timeout(5 * SHORT).is_err(), "the client may still read");
     rig.signal(KILL);
-    assert_eq!(rig.outcome.recv_timeout(LONG).unwrap().exit.status, 3);
+    assert_eq!(rig.outcome.recv_timeout(LONG).unwrap().exit.unwrap().status, 3);
 }
 
 #[test]
@@ -545,7 +561,7 @@ fn storm_of_notices_stops_neither_run_nor_client() {
 fn storm_of_messages_is_not_piled_up() {
     let mut rig = Plan::default().begin();
     let _streams = rig.run();
-    let flood = [agent_protocol::encode(&FromAgent::Started).unwrap(); 1].concat().repeat(100_000);
+    let flood = [agent_protocol::encode(&STARTED).unwrap(); 1].concat().repeat(100_000);
     rig.tell_bytes(&flood);
     rig.ends(FAILED, "the agent spoke out of turn: Started");
 }

@@ -1,0 +1,84 @@
+//! Tasks: the agent's own work on the container's files, each in a process of its own, so that it
+//! may take its time. Its input and output are streams like those of a command; what goes wrong is
+//! one line on its stderr, and exit status 1.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::panic;
+use std::path::Path;
+
+use agent_protocol::Task;
+use rustix::fs::Mode;
+use rustix::process::{chdir, chroot, umask};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::boot::mounts::MERGED;
+use crate::clone::{Child, Namespaces, fork};
+use crate::container::{Process, StartError, Stdio, close_from};
+use crate::files::Files;
+use crate::reaper::unblock_signals;
+use crate::serial::exit;
+use crate::stream::End;
+
+/// Where the container's files are to be found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// In the running container of this process, with everything that is mounted there.
+    Container(&'a Process),
+    /// On the disks alone: there is no container.
+    Disk,
+}
+
+/// Starts a task; gives the agent's ends of its streams.
+pub(crate) fn begin(task: &Task, place: Place<'_>) -> Result<(Child, Vec<End>), StartError> {
+    let (stdio, ends) = Stdio::pipes(task.reads(), true).map_err(StartError::Streams)?;
+    let child = fork(Namespaces::default(), None, || run(task, place, &stdio));
+    Ok((child.map_err(StartError::Clone)?, ends))
+}
+
+fn run(task: &Task, place: Place<'_>, stdio: &Stdio) -> i32 {
+    panic::set_hook(Box::new(|panic| {
+        complain(&panic.to_string());
+        exit(1)
+    }));
+    unblock_signals();
+    match perform(task, place, stdio) {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&crate::describe(&*error));
+            1
+        }
+    }
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", line.replace('\n', " "));
+}
+
+fn perform(task: &Task, place: Place<'_>, stdio: &Stdio) -> Result<(), Box<dyn Error>> {
+    dup2_stdin(&stdio.stdin)?;
+    dup2_stdout(&stdio.stdout)?;
+    dup2_stderr(&stdio.stderr)?;
+    umask(Mode::empty());
+    enter_root(place)?;
+    close_from(3)?;
+    let files = Files::open(Path::new("/"))?;
+    match task {
+        Task::Stat { path } => files.stat(path, &mut io::stdout().lock())?,
+        Task::Archive { path } => files.archive(path, &mut io::stdout().lock())?,
+        Task::Extract { folder } => files.extract(folder, &mut io::stdin().lock())?,
+    }
+    // The process ends without a look at what is buffered.
+    Ok(io::stdout().flush()?)
+}
+
+/// Makes the container's root this process's own.
+fn enter_root(place: Place<'_>) -> rustix::io::Result<()> {
+    match place {
+        Place::Container(init) => {
+            move_into_thread_name_spaces(init.as_fd(), ThreadNameSpaceType::MOUNT)
+        }
+        Place::Disk => chdir(MERGED).and_then(|()| chroot(c".")).and_then(|()| chdir(c"/")),
+    }
+}

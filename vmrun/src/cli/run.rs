@@ -1,0 +1,236 @@
+//! The words of `run` and `create`.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{ArgAction, Args};
+
+use crate::{
+    client::DetachKeys,
+    container::{ContainerName, RestartPolicy},
+    disk::DiskSize,
+    size::ByteSize,
+};
+
+use super::PullPolicy;
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Pass signals on to the command; '--sig-proxy=false' keeps them here
+    #[arg(
+        long, default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set
+    )]
+    pub sig_proxy: bool,
+    /// Keys that leave the container running
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: DetachKeys,
+    #[command(flatten)]
+    pub container: ContainerArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    pub container: ContainerArgs,
+}
+
+/// What a container is to be.
+#[derive(Debug, Args)]
+pub struct ContainerArgs {
+    /// Remove the container when it exits
+    #[arg(long)]
+    pub rm: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Streams to attach: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", value_enum, ignore_case = true)]
+    pub attach: Vec<AttachedStream>,
+    /// Set an environment variable; without a value, pass it on from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User name or uid, and group or gid: USER[:GROUP]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// One more group of the user, by name or gid
+    #[arg(long, value_name = "GROUP")]
+    pub group_add: Vec<String>,
+    /// Program to run in place of the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<OsString>,
+    /// Name of the container
+    #[arg(long)]
+    pub name: Option<ContainerName>,
+    /// Host name inside the container [default: the short id]
+    #[arg(short = 'h', long)]
+    pub hostname: Option<String>,
+    /// Set a label
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    pub label_file: Vec<PathBuf>,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Start again when it ends: no, on-failure[:MOST], always, unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub restart: RestartPolicy,
+    /// Memory of the VM, used as it is touched, such as 512m or 2g
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Accepted as in Docker; the VM's memory is taken as it is touched
+    #[arg(long, value_name = "SIZE")]
+    pub memory_reservation: Option<ByteSize>,
+    /// Number of CPUs, 8 at most; parts of one are a share of its time
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<f64>,
+    /// Size of the writable disk
+    #[arg(long, value_name = "SIZE", default_value = "10g")]
+    pub disk_size: DiskSize,
+    /// Size of /dev/shm [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<ByteSize>,
+    /// Mount the container's root read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Mount a file system in memory: PATH[:OPTIONS]
+    #[arg(long, value_name = "PATH[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Set a limit: TYPE=SOFT[:HARD], such as nofile=1024:2048
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+    /// Set a setting of the guest's kernel, such as net.core.somaxconn=1024
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub sysctl: Vec<String>,
+    /// Add a line to /etc/hosts: NAME:ADDRESS
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// Name server in /etc/resolv.conf
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
+    /// Option in /etc/resolv.conf
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<String>,
+    /// Search domain in /etc/resolv.conf
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities inside the guest, and nothing of its kernel hidden
+    #[arg(long)]
+    pub privileged: bool,
+    /// Accepted as in Docker; orphans are reaped by the container's first process or the guest's
+    #[arg(long)]
+    pub init: bool,
+    /// Where the output is kept: json-file, or none
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// How much of it: max-size=10m, max-file=3
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub log_opt: Vec<String>,
+    /// Signal that 'stop' sends first
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Seconds that 'stop' waits before it kills
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u64>,
+    /// Command that tells by its exit status whether the container is healthy
+    #[arg(long, value_name = "COMMAND")]
+    pub health_cmd: Option<String>,
+    /// Time between checks [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub health_interval: Option<humantime::Duration>,
+    /// Time that a check may take [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub health_timeout: Option<humantime::Duration>,
+    /// Time at the start in which failures do not count [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub health_start_period: Option<humantime::Duration>,
+    /// Failures in a row that make the container unhealthy [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    pub health_retries: Option<u32>,
+    /// Ask for no health, whatever the image says
+    #[arg(long)]
+    pub no_healthcheck: bool,
+    /// When to ask a registry for the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: PullPolicy,
+    #[command(flatten)]
+    pub without: WithoutArgs,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Image, by name or id
+    pub image: String,
+    /// Command and its arguments, in place of the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AttachedStream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+/// Docker's options for what vmrun does not have: refused by name, never passed over.
+#[derive(Debug, Args)]
+pub struct WithoutArgs {
+    #[arg(long, alias = "net", hide = true)]
+    network: Option<String>,
+    #[arg(short, long, hide = true)]
+    publish: Vec<String>,
+    #[arg(short = 'P', long, hide = true)]
+    publish_all: bool,
+    #[arg(short, long, hide = true)]
+    volume: Vec<String>,
+    #[arg(long, hide = true)]
+    mount: Vec<String>,
+    #[arg(long, hide = true)]
+    volumes_from: Vec<String>,
+    #[arg(long, hide = true)]
+    device: Vec<String>,
+    #[arg(long, hide = true)]
+    gpus: Option<String>,
+}
+
+impl WithoutArgs {
+    /// The option that cannot be, and why.
+    pub fn refused(&self) -> Option<(&'static str, &'static str)> {
+        const NETWORK: &str = "there is no network in the guest yet";
+        const VOLUMES: &str = "there are no volumes yet";
+        const DEVICES: &str = "a guest has no devices of the host";
+        let network = self.network.as_deref().is_some_and(|name| name != "none");
+        [
+            (network, "--network", NETWORK),
+            (!self.publish.is_empty(), "--publish", NETWORK),
+            (self.publish_all, "--publish-all", NETWORK),
+            (!self.volume.is_empty(), "--volume", VOLUMES),
+            (!self.mount.is_empty(), "--mount", VOLUMES),
+            (!self.volumes_from.is_empty(), "--volumes-from", VOLUMES),
+            (!self.device.is_empty(), "--device", DEVICES),
+            (self.gpus.is_some(), "--gpus", DEVICES),
+        ]
+        .into_iter()
+        .find(|(given, _, _)| *given)
+        .map(|(_, option, why)| (option, why))
+    }
+}
