@@ -37,6 +37,7 @@ use thiserror::Error;
 
 pub use input::{Input, SeekInput};
 pub use reader::{DataSink, TarReader};
+pub use sparse::Piece;
 pub use writer::TarWriter;
 
 /// Why an archive cannot be read.

@@ -17,9 +17,9 @@ use crate::pax::decimal;
 
 /// A run of data in a sparse file, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Piece {
+    pub offset: u64,
+    pub length: u64,
 }
 
 /// The `GNU.sparse.*` records of a PAX header.

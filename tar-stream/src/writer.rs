@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use crate::header::{BLOCK, BLOCK_U64, OCTAL_SIZE_LIMIT};
-use crate::{Member, MemberKind, Timestamp};
+use crate::{Member, MemberKind, Piece, Timestamp};
 
 /// Longest name or link target of a ustar header.
 const NAME_FIELD: usize = 100;
@@ -43,17 +43,41 @@ impl<W: Write> TarWriter<W> {
             }
             _ => member.path.clone(),
         };
-        let records = pax_records(member, &path);
-        if !records.is_empty() {
-            self.out.write_all(&pax_header(&path, records.len()))?;
-            self.out.write_all(&records)?;
-            self.zeros(padding(records.len() as u64))?;
-        }
-        self.out.write_all(&header(member, &path))?;
+        self.headers(member, &path, pax_records(member, &path))?;
         if member.kind == MemberKind::Regular {
             (self.data, self.padding) = (member.size, padding(member.size));
         }
         Ok(())
+    }
+
+    /// Begins a regular file with holes, as GNU tar does (PAX sparse format 1.0). The size is the
+    /// whole file's; the data that will follow is that of the pieces, which ascend and do not overlap.
+    pub fn sparse_member(&mut self, member: &Member, pieces: &[Piece]) -> io::Result<()> {
+        self.finish_member()?;
+        let map = sparse_map(pieces, member.size);
+        let data: u64 = pieces.iter().map(|piece| piece.length).sum();
+        let stored = Member { size: data + map.len() as u64, ..member.clone() };
+        // Readers that do not know such files make one of another name of it.
+        let path = beside(&member.path, b"GNUSparseFile.0");
+        let mut records = pax_records(&stored, &path);
+        push_record(&mut records, b"GNU.sparse.major", b"1");
+        push_record(&mut records, b"GNU.sparse.minor", b"0");
+        push_record(&mut records, b"GNU.sparse.name", &member.path);
+        push_record(&mut records, b"GNU.sparse.realsize", member.size.to_string().as_bytes());
+        self.headers(&stored, &path, records)?;
+        self.out.write_all(&map)?;
+        (self.data, self.padding) = (data, padding(stored.size));
+        Ok(())
+    }
+
+    /// Writes a member's header, with a PAX header before it where there are records.
+    fn headers(&mut self, member: &Member, path: &[u8], records: Vec<u8>) -> io::Result<()> {
+        if !records.is_empty() {
+            self.out.write_all(&pax_header(path, records.len()))?;
+            self.out.write_all(&records)?;
+            self.zeros(padding(records.len() as u64))?;
+        }
+        self.out.write_all(&header(member, path))
     }
 
     /// The next bytes of the current member's data; those beyond its size are dropped. Whether
@@ -88,6 +112,24 @@ impl<W: Write> TarWriter<W> {
 
 fn padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK_U64) - size
+}
+
+/// Where the data of a sparse file goes, in whole blocks. A last, empty piece says where it ends.
+fn sparse_map(pieces: &[Piece], size: u64) -> Vec<u8> {
+    let mut map = format!("{}\n", pieces.len() + 1);
+    for piece in pieces.iter().chain([&Piece { offset: size, length: 0 }]) {
+        map.push_str(&format!("{}\n{}\n", piece.offset, piece.length));
+    }
+    let mut map = map.into_bytes();
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
+}
+
+/// `folder/name` → `folder/EXTRA/name`
+fn beside(path: &[u8], extra: &[u8]) -> Vec<u8> {
+    let slash = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let (folder, name) = path.split_at(slash);
+    [folder, extra, b"/", name].concat()
 }
 
 /// What of a member its ustar header cannot say.
@@ -254,8 +296,9 @@ mod tests {
             Ok(())
         }
 
-        fn hole(&mut self, _length: u64) -> Result<(), TarError> {
-            unreachable!("the writer writes no sparse files")
+        fn hole(&mut self, length: u64) -> Result<(), TarError> {
+            self.0.resize(self.0.len() + usize::try_from(length).unwrap(), 0);
+            Ok(())
         }
     }
 
@@ -326,6 +369,38 @@ mod tests {
         let archive = writer.out;
         let mut reader = TarReader::new(&archive[..]);
         assert_eq!(reader.next_member().unwrap().unwrap().size, 9 << 30);
+    }
+
+    #[test]
+    fn a_sparse_file_is_read_with_its_holes() {
+        for (path, pieces, size) in [
+            (vec![b'n'; 300], vec![(5000, 3), (9000, 700)], 20_000),
+            (b"folder/file".to_vec(), vec![(0, 3)], 3),
+            (b"hole".to_vec(), Vec::new(), 1 << 20),
+        ] {
+            let mut file = member(&path, MemberKind::Regular);
+            file.size = size;
+            let pieces: Vec<_> =
+                pieces.into_iter().map(|(offset, length)| Piece { offset, length }).collect();
+            let mut writer = TarWriter::new(Vec::new());
+            writer.sparse_member(&file, &pieces).unwrap();
+            for piece in &pieces {
+                writer.data(&vec![7; usize::try_from(piece.length).unwrap()]).unwrap();
+            }
+            writer.member(&member(b"after", MemberKind::Fifo)).unwrap();
+            let archive = writer.finish().unwrap();
+            let mut reader = TarReader::new(&archive[..]);
+            assert_eq!(reader.next_member().unwrap().unwrap(), file);
+            let mut data = Collect(Vec::new());
+            reader.read_data(&mut data).unwrap();
+            assert_eq!(data.0.len() as u64, size);
+            for (at, byte) in (0u64..).zip(data.0) {
+                let is_data =
+                    |piece: &Piece| (piece.offset..piece.offset + piece.length).contains(&at);
+                assert_eq!(byte == 7, pieces.iter().any(is_data), "{at}");
+            }
+            assert_eq!(reader.next_member().unwrap().unwrap().path, b"after");
+        }
     }
 
     #[test]

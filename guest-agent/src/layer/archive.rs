@@ -5,7 +5,7 @@
 //! - Of a folder that hides the image's (opaque, or moved here) comes everything, with an opaque
 //!   whiteout in it.
 //! - Names that start with `.wh.` cannot be in a layer, sockets are not in Docker's either: both are
-//!   left out.
+//!   left out, and what the image had in a socket's place is gone.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -15,26 +15,26 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use rustix::fs::{OFlags, major, minor};
 use rustix::io::Errno;
+use tar_stream::{Member, MemberKind, Piece, TarWriter, Timestamp};
 
-use super::sparse::{self, Piece};
-use super::tar::{self, Header, Kind};
 use super::walk::{Found, Report, Scope, Trees, Verdict, walk};
-use super::{BUFFER, LayerError, look, mount_points, place, xattr};
+use super::{BUFFER, LayerError, is_absent, look, mount_points, place, sparse, xattr};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Writes the whole archive.
-pub(super) fn write(trees: &Trees<'_>, out: &mut dyn Write) -> Result<(), LayerError> {
-    let mut archive = Archive { trees, out, links: HashMap::new(), buffer: vec![0; BUFFER] };
+pub(super) fn write<W: Write>(trees: &Trees<'_>, out: W) -> Result<(), LayerError> {
+    let writer = TarWriter::new(out);
+    let mut archive = Archive { trees, writer, links: HashMap::new(), buffer: vec![0; BUFFER] };
     archive.root()?;
     walk(trees, &mut archive)?;
-    tar::end(archive.out).map_err(LayerError::Write)
+    archive.writer.finish().map(drop).map_err(LayerError::Write)
 }
 
-struct Archive<'a> {
+struct Archive<'a, W> {
     trees: &'a Trees<'a>,
-    out: &'a mut dyn Write,
+    writer: TarWriter<W>,
     /// Files that have names which did not come yet.
     links: HashMap<Inode, Links>,
     buffer: Vec<u8>,
@@ -50,9 +50,10 @@ struct Links {
     left: u64,
 }
 
-impl Report for Archive<'_> {
+impl<W: Write> Report for Archive<'_, W> {
     fn judge(&mut self, found: &Found) -> Result<Verdict, LayerError> {
-        if name(&found.path).starts_with(WHITEOUT) || found.merged.file_type().is_socket() {
+        let is_new_socket = found.lower.is_none() && found.merged.file_type().is_socket();
+        if is_new_socket || name(&found.path).starts_with(WHITEOUT) {
             return Ok(Verdict::Passed);
         }
         let Found { path, merged, lower: Some(lower), .. } = found else {
@@ -73,6 +74,8 @@ impl Report for Archive<'_> {
             self.folder(found)
         } else if merged.is_file() {
             self.file(path, merged)
+        } else if merged.file_type().is_socket() {
+            self.tell_gone(path, found.scope)
         } else {
             self.other(path, merged)
         }
@@ -89,7 +92,7 @@ impl Report for Archive<'_> {
     }
 }
 
-impl Archive<'_> {
+impl<W: Write> Archive<'_, W> {
     /// The root comes if somebody changed it. Its time is changed by making mount points too.
     fn root(&mut self) -> Result<(), LayerError> {
         let of = |root| look(root, b"");
@@ -99,22 +102,32 @@ impl Archive<'_> {
         if numbers(&merged) == numbers(&lower) {
             return Ok(());
         }
-        let header = Header { path: b"./".to_vec(), ..self.header(b"", Kind::Directory, &merged)? };
-        self.put(&header)
+        let root = Member { path: b"./".to_vec(), ..self.member(b"", &merged)? };
+        self.put(&root)
     }
 
     fn folder(&mut self, found: &Found) -> Result<(), LayerError> {
-        let mut header = self.header(&found.path, Kind::Directory, &found.merged)?;
-        header.path.push(b'/');
-        self.put(&header)?;
+        let folder = self.member(&found.path, &found.merged)?;
+        self.put(&folder)?;
         if found.scope == Scope::Same && found.below == Scope::Hiding {
             self.whiteout(&[&found.path, &b"/"[..], OPAQUE].concat())?;
         }
         Ok(())
     }
 
+    /// An empty file of root's.
     fn whiteout(&mut self, path: &[u8]) -> Result<(), LayerError> {
-        self.put(&Header::new(relative(path), Kind::Regular))
+        self.put(&Member {
+            path: relative(path),
+            kind: MemberKind::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::default(),
+            link: Vec::new(),
+            size: 0,
+            xattrs: Vec::new(),
+        })
     }
 
     fn file(&mut self, path: &[u8], merged: &Metadata) -> Result<(), LayerError> {
@@ -126,7 +139,7 @@ impl Archive<'_> {
             Ok(file) => file,
             // Of a container that runs on, it may be gone, or be a link by now.
             Err(error)
-                if super::is_absent(&error)
+                if is_absent(&error)
                     || error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
             {
                 return Ok(());
@@ -136,27 +149,22 @@ impl Archive<'_> {
         if self.is_link(path, merged)? {
             return Ok(());
         }
-        let mut header = self.header(path, Kind::Regular, merged)?;
         let failed = |cause: io::Error| LayerError::Read { path: place.clone(), cause };
+        let member = self.member(path, merged)?;
         let sparse = sparse::pieces(&file, merged).map_err(|error| failed(error.into()))?;
-        let (map, pieces) = match sparse {
-            None => (Vec::new(), vec![Piece { offset: 0, length: merged.len() }]),
-            Some(pieces) => {
-                header.sparse_size = Some(merged.len());
-                (sparse::map(&pieces, merged.len()), pieces)
-            }
+        let begun = match &sparse {
+            Some(pieces) => self.writer.sparse_member(&member, pieces),
+            None => self.writer.member(&member),
         };
-        let data: u64 = pieces.iter().map(|piece| piece.length).sum();
-        header.size = data + map.len() as u64;
-        self.put(&header)?;
-        self.out.write_all(&map).map_err(LayerError::Write)?;
-        for piece in pieces {
+        begun.map_err(LayerError::Write)?;
+        let whole = || vec![Piece { offset: 0, length: merged.len() }];
+        for piece in sparse.unwrap_or_else(whole) {
             self.copy(&file, piece).map_err(|error| match error {
                 CopyError::Read(cause) => failed(cause),
                 CopyError::Write(cause) => LayerError::Write(cause),
             })?;
         }
-        tar::pad(self.out, header.size).map_err(LayerError::Write)
+        Ok(())
     }
 
     /// Copies a piece; what the file has lost of it meanwhile comes as zeros.
@@ -176,7 +184,7 @@ impl Archive<'_> {
                 Err(error) => return Err(CopyError::Read(error)),
             };
             let bytes = buffer.get(..count).unwrap_or_default();
-            self.out.write_all(bytes).map_err(CopyError::Write)?;
+            self.writer.data(bytes).map_err(CopyError::Write)?;
             left -= count as u64;
         }
         Ok(())
@@ -184,32 +192,16 @@ impl Archive<'_> {
 
     /// Symlinks, devices and FIFOs.
     fn other(&mut self, path: &[u8], merged: &Metadata) -> Result<(), LayerError> {
-        let kind = merged.file_type();
-        let kind = if kind.is_symlink() {
-            Kind::Symlink
-        } else if kind.is_char_device() {
-            Kind::CharDevice
-        } else if kind.is_block_device() {
-            Kind::BlockDevice
-        } else {
-            Kind::Fifo
-        };
-        let mut header = self.header(path, kind, merged)?;
-        match kind {
-            Kind::Symlink => {
-                let place = place(self.trees.merged, path);
-                header.link = match fs::read_link(&place) {
-                    Ok(target) => target.as_os_str().as_bytes().to_vec(),
-                    Err(error) if super::is_absent(&error) => return Ok(()),
-                    Err(cause) => return Err(LayerError::Read { path: place, cause }),
-                };
-            }
-            Kind::CharDevice | Kind::BlockDevice => {
-                header.device = (major(merged.rdev()), minor(merged.rdev()));
-            }
-            _ => {}
+        let mut member = self.member(path, merged)?;
+        if member.kind == MemberKind::Symlink {
+            let place = place(self.trees.merged, path);
+            member.link = match fs::read_link(&place) {
+                Ok(target) => target.as_os_str().as_bytes().to_vec(),
+                Err(error) if is_absent(&error) => return Ok(()),
+                Err(cause) => return Err(LayerError::Read { path: place, cause }),
+            };
         }
-        if self.is_link(path, merged)? { Ok(()) } else { self.put(&header) }
+        if self.is_link(path, merged)? { Ok(()) } else { self.put(&member) }
     }
 
     /// Writes an entry for another name of a file that was written already, if it is that.
@@ -234,30 +226,51 @@ impl Archive<'_> {
         if links.left == 0 {
             self.links.remove(&inode);
         }
-        let header = Header {
+        let link = Member {
+            kind: MemberKind::HardLink,
             link: target,
+            size: 0,
             xattrs: Vec::new(),
-            ..self.header(path, Kind::HardLink, merged)?
+            ..self.member(path, merged)?
         };
-        self.put(&header)?;
+        self.put(&link)?;
         Ok(true)
     }
 
-    /// The header of something, without what only its kind has.
-    fn header(&self, path: &[u8], kind: Kind, merged: &Metadata) -> Result<Header, LayerError> {
-        Ok(Header {
-            mode: merged.mode() & 0o7777,
+    /// What is to be said of something, but for where it points.
+    fn member(&self, path: &[u8], merged: &Metadata) -> Result<Member, LayerError> {
+        let kind = merged.file_type();
+        let (major, minor) = (major(merged.rdev()), minor(merged.rdev()));
+        Ok(Member {
+            path: relative(path),
+            kind: if kind.is_dir() {
+                MemberKind::Directory
+            } else if kind.is_file() {
+                MemberKind::Regular
+            } else if kind.is_symlink() {
+                MemberKind::Symlink
+            } else if kind.is_char_device() {
+                MemberKind::CharDevice { major, minor }
+            } else if kind.is_block_device() {
+                MemberKind::BlockDevice { major, minor }
+            } else {
+                MemberKind::Fifo
+            },
+            mode: u16::try_from(merged.mode() & 0o7777).unwrap_or_default(),
             uid: merged.uid(),
             gid: merged.gid(),
-            // Less than a second of nanoseconds fits.
-            mtime: (merged.mtime(), u32::try_from(merged.mtime_nsec()).unwrap_or(0)),
+            mtime: Timestamp {
+                seconds: merged.mtime(),
+                nanoseconds: u32::try_from(merged.mtime_nsec()).unwrap_or_default(),
+            },
+            link: Vec::new(),
+            size: if kind.is_file() { merged.len() } else { 0 },
             xattrs: xattr::all(self.trees.merged, path)?,
-            ..Header::new(relative(path), kind)
         })
     }
 
-    fn put(&mut self, header: &Header) -> Result<(), LayerError> {
-        header.write(self.out).map_err(LayerError::Write)
+    fn put(&mut self, member: &Member) -> Result<(), LayerError> {
+        self.writer.member(member).map_err(LayerError::Write)
     }
 }
 

@@ -24,7 +24,6 @@ mod archive;
 mod list;
 mod mount_points;
 mod sparse;
-mod tar;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -36,6 +35,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use tar_stream::tree::show;
 pub use walk::Trees;
 
 /// Bytes gathered before they are written.
@@ -44,7 +44,7 @@ const BUFFER: usize = 128 << 10;
 /// Why the changes of a container cannot be told.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    #[error("cannot read {}", .path.display())]
+    #[error("cannot read {}", show(.path.as_os_str().as_bytes()))]
     Read {
         path: PathBuf,
         #[source]
@@ -63,9 +63,7 @@ pub fn changes(trees: &Trees<'_>, out: &mut dyn Write) -> Result<(), LayerError>
 
 /// Writes a tar archive of the changes, as an image's layer: with whiteouts for what is gone.
 pub fn archive(trees: &Trees<'_>, out: &mut dyn Write) -> Result<(), LayerError> {
-    let mut out = BufWriter::with_capacity(BUFFER, out);
-    archive::write(trees, &mut out)?;
-    out.flush().map_err(LayerError::Write)
+    archive::write(trees, BufWriter::with_capacity(BUFFER, out))
 }
 
 /// The place of an absolute path in a tree.

@@ -6,13 +6,12 @@ use std::path::Path;
 use rustix::fs::{lgetxattr, lgetxattr_query, llistxattr, llistxattr_query};
 use rustix::io::{self, Errno};
 
+use tar_stream::Xattr;
+
 use super::{LayerError, place};
 
 /// Overlayfs's own, which the overlay does not show by itself.
 const OVERLAY: &[&[u8]] = &[b"trusted.overlay.", b"user.overlay."];
-
-/// Name and value.
-pub(super) type Xattr = (Vec<u8>, Vec<u8>);
 
 /// All that a layer carries, sorted by name.
 pub(super) fn all(root: &Path, path: &[u8]) -> Result<Vec<Xattr>, LayerError> {

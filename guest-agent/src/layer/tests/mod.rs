@@ -178,6 +178,7 @@ fn attributes_and_special_files_come_through_the_layer() {
         echo x > $'not-utf8-\xff\xfe'; echo x > $'new\nline'; echo x > 'a.wh.b'
         mknod null c 1 3; mknod disk b 8 70000; mkfifo -m 622 fifo
         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
+        rm srv/gone; mv socket srv/gone; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
         chown -h 5:6 etc/link
         ln usr/bin/tool usr/bin/linked; ln -s target symlink; ln symlink symlink-too
         chmod 700 .
