@@ -138,6 +138,12 @@ pub(crate) struct Decoder<R: BufRead> {
     limits: Limits,
 }
 
+/// What comes out of a stream that is compressed with gzip, zstd or not at all, by its first bytes.
+pub fn decompress<R: BufRead>(mut input: R) -> io::Result<impl Read> {
+    let compression = Compression::detect(input.fill_buf()?).map_err(io::Error::other)?;
+    Decoder::new(Counted::new(input), compression, false, &Limits::DEFAULT)
+}
+
 impl<R: Compressed> Decoder<R> {
     /// Decompresses `input`; what comes out is hashed if `hashed`. One that [`is_wide`] may need
     /// 32 MiB, others never do: a later frame that wants more is an error.

@@ -67,7 +67,7 @@ use tar_stream as tar;
 
 pub use archive::ArchiveError;
 pub use check::{Checked, Damage, Outcome};
-pub use compression::CompressionError;
+pub use compression::{CompressionError, decompress};
 pub use config::{Empty, ImageConfig};
 pub use digest::{Digest, DigestError, ImageId};
 pub use erofs::ErofsError;

@@ -171,7 +171,10 @@ impl<F: ContainerFiles> Copy<'_, F> {
         if target.found != Found::Directory {
             bail!("destination \"{}\" must be a directory", self.place(path));
         }
-        self.extract(&target.path.to_bytes(), stdin)?;
+        // Docker takes compressed ones as well.
+        let mut archive = image_store::decompress(BufReader::with_capacity(CHUNK, stdin))
+            .context("cannot read the archive")?;
+        self.extract(&target.path.to_bytes(), &mut archive)?;
         report.finish(&self.place(&self.shown(path, &target)));
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::PathBuf,
+    process::{Command, Stdio},
     sync::Mutex,
 };
 
@@ -284,8 +285,16 @@ fn streams_are_tar_archives() {
     let out = args("web:/dir", "-");
     copy(&out, &mut io::empty(), &mut stream, |_| Ok(&scene.guest)).unwrap();
     let back = args("-", "web:/existing");
+    let (unowned, forged) = (args("-", "web:/"), Forged::directory(&TarBuilder::new()));
     copy(&back, &mut &stream[..], &mut io::sink(), |_| Ok(&scene.guest)).unwrap();
     assert_eq!(read(scene.there("existing/dir/sub/two")), "2");
+    let gzip = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut gzip = gzip.unwrap();
+    gzip.stdin.take().unwrap().write_all(&TarBuilder::new().file("zipped", b"z").finish()).unwrap();
+    let stream = gzip.wait_with_output().unwrap().stdout;
+    copy(&unowned, &mut &stream[..], &mut io::sink(), |_| Ok(&forged)).unwrap();
+    let got = forged.got.lock().unwrap().clone();
+    assert_eq!(TarReader::new(&got[..]).next_member().unwrap().unwrap().path, b"zipped");
     // An empty one is an archive of nothing, as in Docker.
     copy(&back, &mut io::empty(), &mut io::sink(), |_| Ok(&scene.guest)).unwrap();
 }
