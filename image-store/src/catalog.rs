@@ -119,7 +119,8 @@ impl Catalog {
             .map_err(|error| io_error("write", &path)(error.into()))?;
         let new = ingest.path().join("images.json");
         write_new(&new, &text)?;
-        publish(&new, &path)
+        publish(&new, &path)?;
+        paths.sync_root()
     }
 
     /// Adds an image, or brings an old record up to date; its names move here from other images.

@@ -299,7 +299,8 @@ impl Check<'_> {
     fn replace(&self, fresh: &Path, published: &Path) -> Result<(), StoreError> {
         sync_folder(fresh)?;
         self.ingest.take(published)?;
-        publish(fresh, published)
+        publish(fresh, published)?;
+        sync_folder(published.parent().unwrap_or(published))
     }
 }
 

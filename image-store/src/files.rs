@@ -34,10 +34,10 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     folder.sync_all().map_err(io_error("sync", path))
 }
 
-/// Renames within the store and makes it durable; `to`'s folder is synced, `from` must be durable.
+/// Renames within the store. What is `from` must be durable; that it is `to` is so once the folder it
+/// is in was synced.
 pub(crate) fn publish(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(io_error("rename into place", to))?;
-    sync_folder(to.parent().unwrap_or(to))
+    fs::rename(from, to).map_err(io_error("rename into place", to))
 }
 
 /// Writes a file that must not exist, durably.

@@ -25,8 +25,9 @@
 //!
 //! # Rules
 //!
-//! - Ingest, verify, fsync the file, rename into place, fsync the folder: whatever has its final
-//!   name is complete and was verified against both its compressed digest and its diffID.
+//! - Ingest, verify, fsync the file, rename into place: whatever has its final name is complete and
+//!   was verified against both its compressed digest and its diffID. The folders are fsynced before
+//!   `images.json` names what is in them, which is then in them after a power cut too.
 //! - Content is immutable and named by its hash, so two loads that publish the same thing publish
 //!   the same bytes. `images.json` alone is rewritten, under `images.lock`.
 //! - Locks are taken in the order content, layer, images; they are `flock`s, so a killed process

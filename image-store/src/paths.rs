@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
-use crate::files::{create_folder, io_error, remove};
+use crate::files::{create_folder, io_error, remove, sync_folder};
 use crate::{Digest, RootKey, StoreError};
 
 /// Name of the file in an ingest folder that its load holds locked.
@@ -28,6 +28,20 @@ impl Paths {
             create_folder(&folder)?;
         }
         Ok(paths)
+    }
+
+    /// Makes all that was published durable, also by others and by what was killed since: before the
+    /// catalog names it.
+    pub(crate) fn sync_content(&self) -> Result<(), StoreError> {
+        for folder in ["blobs/sha256", "blobs", "layers", "roots"] {
+            sync_folder(&self.root.join(folder))?;
+        }
+        self.sync_root()
+    }
+
+    /// Makes the catalog durable that was put in place.
+    pub(crate) fn sync_root(&self) -> Result<(), StoreError> {
+        sync_folder(&self.root)
     }
 
     pub(crate) fn catalog(&self) -> PathBuf {

@@ -10,7 +10,10 @@
 #![allow(missing_debug_implementations, unreachable_pub, reason = "nothing outside sees them")]
 
 mod calls;
+mod disk;
 mod images;
+mod power;
+mod record;
 mod sample;
 mod scene;
 mod trace;
@@ -74,7 +77,7 @@ const NEVER: usize = usize::MAX - 1;
 #[test]
 fn row32_a_call_that_fails_is_told_and_the_command_can_be_run_again() {
     let scene = Scene::new();
-    let mut sample = Sample::new("row 32");
+    let mut sample = Sample::new("row 32, call that fails");
     for act in scene.acts() {
         scene.set("store", &act);
         let mut count = Failing::new(&scene, NEVER, 0);
@@ -105,7 +108,7 @@ fn row32_a_call_that_fails_is_told_and_the_command_can_be_run_again() {
 #[test]
 fn row33_a_command_that_is_killed_leaves_a_sound_store_and_can_be_run_again() {
     let scene = Scene::new();
-    let mut sample = Sample::new("row 33");
+    let mut sample = Sample::new("row 33, kill");
     for act in scene.acts() {
         scene.set("store", &act);
         let mut count = Killing { left: NEVER, seen: 0 };

@@ -6,14 +6,17 @@ use std::{
 };
 
 /// Points of each act that a sample tries.
-const POINTS: usize = 8;
+const POINTS: usize = 12;
 
 /// A seeded choice of points; tells what it came to when it ends.
 pub struct Sample {
     what: &'static str,
     seed: u64,
     state: u64,
-    of: usize,
+    /// Points that there are, and those that were chosen.
+    all: usize,
+    chosen: usize,
+    /// Faults at them.
     tried: usize,
     trying: String,
 }
@@ -23,18 +26,17 @@ impl Sample {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let given = env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
         let seed = given.unwrap_or_else(|| now.as_secs());
-        Self { what, seed, state: seed, of: 0, tried: 0, trying: String::new() }
+        Self { what, seed, state: seed, all: 0, chosen: 0, tried: 0, trying: String::new() }
     }
 
     /// The points to be tried of as many.
     pub fn points(&mut self, count: usize) -> Vec<usize> {
         assert!(count > 0, "nothing can go wrong at all");
-        self.of += count;
-        if env::var_os("FAULTS").is_some_and(|which| which == "all") {
-            return (0..count).collect();
-        }
+        self.all += count;
+        let all = env::var_os("FAULTS").is_some_and(|which| which == "all");
+        let stretches = if all { count } else { POINTS.min(count) };
+        self.chosen += stretches;
         // One of each stretch, so that none is far from all of them.
-        let stretches = POINTS.min(count);
         let bounds = |stretch: usize| stretch * count / stretches;
         (0..stretches)
             .map(|stretch| {
@@ -62,11 +64,11 @@ impl Sample {
 
 impl Drop for Sample {
     fn drop(&mut self) {
-        let Self { what, seed, of, tried, trying, .. } = self;
+        let Self { what, seed, all, chosen, tried, trying, .. } = self;
         if thread::panicking() {
             eprintln!("{what}: SEED={seed}: {trying}");
         } else {
-            println!("{what}: {tried} points of {of} tried (SEED={seed}), all survived");
+            println!("{what}: survived {tried} faults at {chosen} of {all} points (SEED={seed})");
         }
     }
 }

@@ -69,7 +69,8 @@ impl Paths {
     }
 
     fn made(self) -> Result<Self, PathError> {
-        for path in [&self.data, &self.runtime, &self.containers()] {
+        make_durable(&self.data)?;
+        for path in [&self.runtime, &self.containers()] {
             make_private(path)?;
         }
         Ok(self)
@@ -140,6 +141,15 @@ pub fn make_private(path: &Path) -> Result<(), PathError> {
         .mode(0o700)
         .create(path)
         .map_err(|source| PathError::Make { path: path.into(), source })
+}
+
+/// The same, and what was made is there after a power cut.
+fn make_durable(path: &Path) -> Result<(), PathError> {
+    let Some(above) = path.parent().filter(|_| !path.is_dir()) else { return Ok(()) };
+    make_durable(above)?;
+    make_private(path)?;
+    let sync = fs::File::open(above).and_then(|above| above.sync_all());
+    sync.map_err(|source| PathError::Make { path: path.into(), source })
 }
 
 fn absolute(variable: &'static str) -> Result<Option<PathBuf>, PathError> {

@@ -175,7 +175,7 @@ fn add(
     Ok(loaded)
 }
 
-/// Makes records of images, all that they need being in the store.
+/// Makes records of images, all that they need being in the store, durably.
 fn ingest_images(
     paths: &Paths,
     ingest: &Ingest,
@@ -187,9 +187,11 @@ fn ingest_images(
     let layers = LayerIngest { paths, ingest: ingest.path(), limits, progress, wide, failed };
     let ingested = ingest_layers(&layers, &found)?;
     let images = found.into_iter().enumerate();
-    images
+    let records = images
         .map(|(number, image)| publish_image(paths, ingest, limits, image, &ingested, number))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    paths.sync_content()?;
+    Ok(records)
 }
 
 fn find_images(

@@ -1,0 +1,266 @@
+//! A disk that keeps no more than it has promised: what of a log of file operations is there after a
+//! power cut.
+//!
+//! A file's content is safe once the file was synced, a name once the folder that it is in was. All
+//! that is later may be there or not, each operation by itself and in any order, a write also in half;
+//! of one name no later change is there without the earlier ones. That is less than journals give, and
+//! all that POSIX says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+/// A file operation that succeeded. Paths are relative to the folder that was watched.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    MakeFolder(PathBuf),
+    /// Of a file that may be there already.
+    Create(PathBuf),
+    Write(PathBuf, usize, Vec<u8>),
+    Resize(PathBuf, usize),
+    Sync(PathBuf),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+/// What becomes of an operation that is not safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Lost,
+    Half,
+    Kept,
+}
+
+/// Files and folders by path; folders have no content.
+pub type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+#[derive(Clone, Debug)]
+enum Content {
+    File(Vec<u8>),
+    Folder(BTreeMap<OsString, usize>),
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Entry(OsString, Option<usize>),
+    Write(usize, Vec<u8>),
+    Resize(usize),
+}
+
+/// A file or a folder.
+#[derive(Clone, Debug)]
+struct Node {
+    /// As processes see it.
+    now: Content,
+    /// As it is for certain after a power cut.
+    safe: Content,
+    /// What made the one of the other: the number of the operation, and what it did here.
+    later: Vec<(usize, Change)>,
+}
+
+/// The disk; the first node is the folder that was watched.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    nodes: Vec<Node>,
+    operations: usize,
+}
+
+impl Node {
+    fn new(content: Content) -> Self {
+        Self { now: content.clone(), safe: content, later: Vec::new() }
+    }
+
+    fn change(&mut self, operation: usize, change: Change) {
+        apply(&mut self.now, &change, Fate::Kept);
+        self.later.push((operation, change));
+    }
+
+    fn entry(&self, name: &OsStr) -> Option<usize> {
+        match &self.now {
+            Content::Folder(entries) => entries.get(name).copied(),
+            Content::File(_) => None,
+        }
+    }
+}
+
+fn apply(content: &mut Content, change: &Change, fate: Fate) {
+    match (content, change) {
+        (Content::Folder(entries), Change::Entry(name, Some(node))) => {
+            entries.insert(name.clone(), *node);
+        }
+        (Content::Folder(entries), Change::Entry(name, None)) => {
+            entries.remove(name);
+        }
+        (Content::File(bytes), Change::Write(offset, written)) => {
+            let length = if fate == Fate::Half { written.len() / 2 } else { written.len() };
+            bytes.resize(bytes.len().max(offset + length), 0);
+            bytes[*offset..offset + length].copy_from_slice(&written[..length]);
+        }
+        (Content::File(bytes), Change::Resize(length)) => bytes.resize(*length, 0),
+        (content, change) => panic!("{change:?} of {content:?}"),
+    }
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        Self { nodes: vec![Node::new(Content::Folder(BTreeMap::new()))], operations: 0 }
+    }
+
+    /// Does the next operation of a log.
+    pub fn apply(&mut self, operation: &Operation) {
+        let number = self.operations;
+        self.operations += 1;
+        match operation {
+            Operation::MakeFolder(path) => {
+                self.create(number, path, Content::Folder(BTreeMap::new()));
+            }
+            Operation::Create(path) => self.create(number, path, Content::File(Vec::new())),
+            Operation::Write(path, offset, bytes) => {
+                self.at(path).change(number, Change::Write(*offset, bytes.clone()));
+            }
+            Operation::Resize(path, length) => {
+                self.at(path).change(number, Change::Resize(*length));
+            }
+            Operation::Sync(path) => {
+                let node = self.at(path);
+                node.safe = node.now.clone();
+                node.later.clear();
+            }
+            Operation::Rename(from, to) => {
+                let node = self.find(from);
+                self.set(number, to, Some(node));
+                self.set(number, from, None);
+            }
+            Operation::Remove(path) => self.set(number, path, None),
+        }
+    }
+
+    fn create(&mut self, number: usize, path: &Path, content: Content) {
+        let (folder, name) = self.parent(path);
+        if folder.entry(&name).is_none() {
+            let node = self.nodes.len();
+            self.nodes.push(Node::new(content));
+            self.set(number, path, Some(node));
+        }
+    }
+
+    fn set(&mut self, number: usize, path: &Path, node: Option<usize>) {
+        let (folder, name) = self.parent(path);
+        folder.change(number, Change::Entry(name, node));
+    }
+
+    fn parent(&mut self, path: &Path) -> (&mut Node, OsString) {
+        let name = path.file_name().unwrap().to_owned();
+        (self.at(path.parent().unwrap()), name)
+    }
+
+    fn at(&mut self, path: &Path) -> &mut Node {
+        let node = self.find(path);
+        &mut self.nodes[node]
+    }
+
+    fn find(&self, path: &Path) -> usize {
+        path.iter().fold(0, |folder, name| {
+            let entry = self.nodes[folder].entry(name);
+            entry.unwrap_or_else(|| panic!("{} is not there", path.display()))
+        })
+    }
+
+    /// The operations that are not safe.
+    pub fn unsafe_operations(&self) -> BTreeSet<usize> {
+        self.nodes.iter().flat_map(|node| &node.later).map(|(number, _)| *number).collect()
+    }
+
+    /// What is there after a power cut in which the operations that are not safe had these fates.
+    pub fn cut(&self, fate: &dyn Fn(usize) -> Fate) -> Files {
+        let mut files = Files::new();
+        let mut folders = vec![(PathBuf::new(), 0)];
+        while let Some((path, number)) = folders.pop() {
+            match self.nodes[number].after(fate) {
+                Content::File(bytes) => {
+                    files.insert(path, Some(bytes));
+                }
+                Content::Folder(entries) => {
+                    folders.extend(entries.iter().map(|(name, node)| (path.join(name), *node)));
+                    files.insert(path, None);
+                }
+            }
+        }
+        files
+    }
+}
+
+impl Node {
+    fn after(&self, fate: &dyn Fn(usize) -> Fate) -> Content {
+        let mut content = self.safe.clone();
+        let mut lost = BTreeSet::new();
+        for (number, change) in &self.later {
+            let fate = fate(*number);
+            match change {
+                Change::Entry(name, _) if fate == Fate::Lost || lost.contains(name) => {
+                    lost.insert(name);
+                }
+                _ if fate == Fate::Lost => {}
+                change => apply(&mut content, change, fate),
+            }
+        }
+        content
+    }
+}
+
+/// Makes these files in a folder that is not there.
+pub fn write(files: &Files, folder: &Path) {
+    for (path, content) in files {
+        let path = folder.join(path);
+        match content {
+            None => fs::create_dir(path).unwrap(),
+            Some(bytes) => fs::write(path, bytes).unwrap(),
+        }
+    }
+}
+
+/// Something that tells sets of files apart.
+pub fn fingerprint(files: &Files) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let mut hasher = Sha256::new();
+    for (path, content) in files {
+        hasher.update((path.as_os_str().len() as u64).to_le_bytes());
+        hasher.update(path.as_os_str().as_bytes());
+        hasher.update([u8::from(content.is_some())]);
+        hasher.update((content.as_ref().map_or(0, Vec::len) as u64).to_le_bytes());
+        hasher.update(content.as_deref().unwrap_or_default());
+    }
+    hasher.finalize().to_vec()
+}
+
+#[test]
+fn what_was_synced_is_there_and_the_rest_as_fate_wills() {
+    let path = |name: &str| PathBuf::from(name);
+    let mut disk = Disk::new();
+    for operation in [
+        Operation::MakeFolder(path("a")),
+        Operation::Create(path("a/new")),
+        Operation::Write(path("a/new"), 0, b"safe".to_vec()),
+        Operation::Sync(path("a/new")),
+        Operation::Write(path("a/new"), 4, b"later".to_vec()),
+        Operation::Rename(path("a/new"), path("done")),
+        Operation::Sync(path("")),
+    ] {
+        disk.apply(&operation);
+    }
+    assert_eq!(disk.unsafe_operations(), BTreeSet::from([1, 4, 5]));
+    let content = |fate| disk.cut(&|_| fate).remove(Path::new("done")).unwrap().unwrap();
+    assert_eq!(content(Fate::Lost), b"safe");
+    assert_eq!(content(Fate::Half), b"safela");
+    assert_eq!(content(Fate::Kept), b"safelater");
+    // The old name is gone only if that is kept, and was there only if that was.
+    let old = |kept: &[usize]| {
+        let fate = |number: usize| if kept.contains(&number) { Fate::Kept } else { Fate::Lost };
+        disk.cut(&fate).contains_key(Path::new("a/new"))
+    };
+    assert_eq!([old(&[]), old(&[1]), old(&[1, 5]), old(&[5])], [false, true, false, false]);
+}

@@ -1,0 +1,195 @@
+//! Power cuts: a session is recorded, and the store is made what it may be after a cut at any point
+//! of it.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+};
+
+use crate::{
+    disk::{self, Disk, Fate, Files, Operation},
+    record::Recording,
+    sample::Sample,
+    scene::{Act, Scene},
+};
+
+/// A store that begins empty, as it was recorded.
+struct Session {
+    log: Vec<Operation>,
+    /// After how many operations each act began.
+    starts: Vec<usize>,
+    acts: Vec<Act>,
+}
+
+impl Session {
+    /// Does the acts one after the other; the one of that number is killed at that point.
+    fn record(scene: &Scene, acts: Vec<Act>, kill: Option<(usize, usize)>) -> Self {
+        let store = scene.path("recorded");
+        let _ = fs::remove_dir_all(&store);
+        fs::create_dir(&store).unwrap();
+        let mut session = Self { log: Vec::new(), starts: Vec::new(), acts };
+        for (number, act) in session.acts.iter().enumerate() {
+            let mut recording = Recording::new(&store);
+            recording.kill = kill.filter(|(act, _)| *act == number).map(|(_, point)| point);
+            let ended = scene.watched("recorded", act, &mut recording);
+            if recording.kill.is_none() {
+                ended.succeeds();
+                assert_eq!(scene.images("recorded"), act.after);
+            }
+            session.starts.push(session.log.len());
+            session.log.append(&mut recording.log);
+        }
+        session
+    }
+
+    /// The disk after so many operations.
+    fn disk(&self, operations: usize) -> Disk {
+        let mut disk = Disk::new();
+        self.log.iter().take(operations).for_each(|operation| disk.apply(operation));
+        disk
+    }
+
+    /// After how many operations an act is over.
+    fn end(&self, act: usize) -> usize {
+        self.starts.get(act + 1).copied().unwrap_or(self.log.len())
+    }
+
+    /// The cuts while an act is under way or just over: after how many operations, and what becomes of
+    /// those that are not safe.
+    fn cuts(&self, act: usize) -> Vec<(usize, Luck)> {
+        let (start, end) = (self.starts[act], self.end(act));
+        let kinds = |operations| Luck::kinds(&self.disk(operations).unsafe_operations(), start);
+        let cuts = (start..=end).map(|operations| (operations, kinds(operations)));
+        cuts.flat_map(|(operations, kinds)| kinds.into_iter().map(move |luck| (operations, luck)))
+            .collect()
+    }
+}
+
+/// What may become of what is not safe: all the same, all but one the same, or anything.
+#[derive(Clone, Copy, Debug)]
+enum Luck {
+    All(Fate),
+    Except(Fate, usize, Fate),
+    Random(usize),
+}
+
+impl Luck {
+    /// Those worth a try, where these operations are not safe, of which those from `since` on matter.
+    fn kinds(later: &BTreeSet<usize>, since: usize) -> Vec<Self> {
+        let mut kinds: Vec<Self> = [Fate::Lost, Fate::Half, Fate::Kept].map(Self::All).to_vec();
+        for &number in later.range(since..) {
+            kinds.push(Self::Except(Fate::Kept, number, Fate::Lost));
+            kinds.push(Self::Except(Fate::Kept, number, Fate::Half));
+            kinds.push(Self::Except(Fate::Lost, number, Fate::Kept));
+        }
+        kinds.extend((1..=4).map(Self::Random));
+        kinds
+    }
+
+    fn fate(self, number: usize) -> Fate {
+        match self {
+            Self::All(fate) => fate,
+            Self::Except(_, exception, fate) if exception == number => fate,
+            Self::Except(fate, ..) => fate,
+            Self::Random(seed) => {
+                // Any mixing does that is the same each time (Knuth's multiplicative hash).
+                match (seed * 31 + number).wrapping_mul(0x9e37_79b1) >> 16 & 3 {
+                    0 => Fate::Lost,
+                    1 => Fate::Half,
+                    _ => Fate::Kept,
+                }
+            }
+        }
+    }
+}
+
+/// Checks what a cut left: the images are those of after the act, or if it was not over of before.
+fn verify(scene: &Scene, session: &Session, act: usize, over: bool, files: &Files) {
+    let store = scene.path("store");
+    let _ = fs::remove_dir_all(&store);
+    disk::write(files, &store);
+    let images = scene.images("store");
+    let before = act.checked_sub(1).map_or(&[][..], |before| &session.acts[before].after);
+    let Act { name, args, after } = &session.acts[act];
+    assert!(images == *after || !over && images == before, "{images:?}");
+    scene.plain("store", &["system", "check"]).succeeds();
+    if images != *after {
+        scene.plain("store", args).succeeds();
+        assert_eq!(scene.images("store"), *after, "{name} again");
+    }
+    scene.plain("store", &scene.load("third")).succeeds();
+    scene.plain("store", &scene.load("lost")).succeeds();
+    scene.plain("store", &["system", "check"]).succeeds();
+}
+
+/// What is done with an empty store: images come, are renamed and go.
+fn acts(scene: &Scene) -> Vec<Act> {
+    let known = scene.acts();
+    let act = |name: &'static str, args: Vec<String>, after: &[&'static str]| Act {
+        name,
+        args,
+        after: after.to_vec(),
+    };
+    let again = |name: &str, after: &[&'static str]| {
+        let known = known.iter().find(|act| act.name == name).unwrap();
+        act(known.name, known.args.clone(), after)
+    };
+    vec![
+        act("load first", scene.load("first"), &["first:1"]),
+        act("load lost", scene.load("lost"), &["first:1", "second:1"]),
+        act("load second", scene.load("second"), &["<none>:<none>", "first:1", "second:1"]),
+        again("pull", &["<none>:<none>", "first:1", "pulled:1", "second:1"]),
+        again("tag", &["<none>:<none>", "first:1", "other:1", "pulled:1", "second:1"]),
+        again("rmi", &["<none>:<none>", "first:1", "other:1", "pulled:1"]),
+        again("prune", &["first:1", "other:1", "pulled:1"]),
+        again("import", &["first:1", "imported:1", "other:1", "pulled:1"]),
+    ]
+}
+
+#[test]
+fn row34_a_power_cut_leaves_what_was_acknowledged() {
+    let scene = Scene::new();
+    let session = Session::record(&scene, acts(&scene), None);
+    let mut sample = Sample::new("row 34, power cut");
+    for (number, act) in session.acts.iter().enumerate() {
+        let mut seen = HashSet::new();
+        let cuts = session.cuts(number);
+        for point in sample.points(cuts.len()) {
+            let (operations, luck) = cuts[point];
+            let files = session.disk(operations).cut(&|number| luck.fate(number));
+            let last = operations.checked_sub(1).map(|last| &session.log[last]);
+            sample.trying(format!("{}, cut after {operations}: {last:?}; {luck:?}", act.name));
+            if seen.insert(disk::fingerprint(&files)) {
+                verify(&scene, &session, number, operations == session.end(number), &files);
+            }
+        }
+    }
+}
+
+/// What a killed command left without having made it durable is made so by the one that needs it.
+#[test]
+fn row34_a_power_cut_after_a_kill_leaves_what_was_acknowledged_then() {
+    let scene = Scene::new();
+    let load = |after: &[&'static str]| Act {
+        name: "load",
+        args: scene.load("first"),
+        after: after.to_vec(),
+    };
+    let mut sample = Sample::new("row 34, power cut after a kill");
+    let _ = fs::create_dir(scene.path("recorded"));
+    let mut count = Recording::new(&scene.path("recorded"));
+    scene.watched("recorded", &load(&[]), &mut count).succeeds();
+    for point in sample.points(count.seen) {
+        let acts = vec![load(&[]), load(&["first:1"])];
+        let session = Session::record(&scene, acts, Some((0, point)));
+        let disk = session.disk(session.log.len());
+        let mut seen = HashSet::new();
+        for luck in Luck::kinds(&disk.unsafe_operations(), 0) {
+            let files = disk.cut(&|number| luck.fate(number));
+            sample.trying(format!("killed ahead of call {point}, {luck:?}"));
+            if seen.insert(disk::fingerprint(&files)) {
+                verify(&scene, &session, 1, true, &files);
+            }
+        }
+    }
+}
