@@ -30,11 +30,13 @@ mod changes;
 mod frame;
 mod paths;
 mod spec;
+mod stats;
 
 pub use changes::{Change, ChangeKind};
 pub use frame::{FrameError, decode, encode, read_frame, write_frame};
 pub use paths::{PathAnswer, PathStat};
 pub use spec::{ContainerSpec, HoldSpec, Limit, ProcessSpec, Task, Tmpfs, Work};
+pub use stats::{GuestStats, MAX_COMMAND_LINE, MAX_LISTED, ProcessEntry};
 
 use serde::{Deserialize, Serialize};
 

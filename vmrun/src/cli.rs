@@ -21,10 +21,8 @@ pub use run::*;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
-const NOT_YET: &[&str] = &[
-    "build", "commit", "diff", "export", "info", "network", "port", "search", "stats", "top",
-    "volume",
-];
+const NOT_YET: &[&str] =
+    &["build", "commit", "diff", "export", "network", "search", "stats", "top", "volume"];
 
 /// Commands that vmrun starts itself with.
 const INTERNAL: &[&str] = &["monitor", "vmm"];
@@ -114,6 +112,12 @@ pub enum Action {
     /// Show what happens to containers and images, as it happens
     #[command(after_help = "Example:\n  vmrun events --since 1h --filter event=die")]
     Events(EventsArgs),
+    /// List the ports of a container that are published
+    #[command(after_help = "Example:\n  vmrun port web 80")]
+    Port(PortArgs),
+    /// Show what there is on this host
+    #[command(after_help = "Example:\n  vmrun info")]
+    Info(InfoArgs),
     /// Load images from an archive: an OCI layout or archive, or what 'docker save' writes
     #[command(
         after_help = "Examples:\n  vmrun load -i debian.tar\n  docker save alpine | vmrun load"

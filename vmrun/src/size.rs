@@ -86,6 +86,26 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// Four significant digits in binary units, as Docker prints memory.
+pub fn binary(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut unit, mut value) = (0, bytes as f64);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = match value {
+        ..10.0 => 3,
+        ..100.0 => 2,
+        ..1000.0 => 1,
+        _ => 0,
+    };
+    let number = format!("{value:.digits$}");
+    let number =
+        if digits > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    format!("{number}{}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +153,21 @@ mod tests {
             (1_082_700_000, "1.08GB"),
         ] {
             assert_eq!(ByteSize(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn binary_units_print_with_four_digits() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1_192_231, "1.137MiB"),
+            (8_343_000_000, "7.77GiB"),
+            (512 << 20, "512MiB"),
+            (52_500_000, "50.07MiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(binary(bytes), text);
         }
     }
 }

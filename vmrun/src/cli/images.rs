@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Action, AttachArgs, ContainersArgs, CpArgs, CreateArgs, EventsArgs, ExecArgs, KillArgs,
-    LoadArgs, LogsArgs, PsArgs, PullArgs, PushArgs, RenameArgs, RmArgs, RunArgs, StartArgs,
-    StopArgs, UpdateArgs,
+    Action, AttachArgs, ContainersArgs, CpArgs, CreateArgs, EventsArgs, ExecArgs, InfoArgs,
+    KillArgs, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs, PushArgs, RenameArgs, RmArgs,
+    RunArgs, StartArgs, StopArgs, UpdateArgs,
 };
 
 #[derive(Debug, Args)]
@@ -247,6 +247,8 @@ pub enum ContainerAction {
     Kill(KillArgs),
     /// Show what a container has printed
     Logs(LogsArgs),
+    /// List the ports of a container that are published
+    Port(PortArgs),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -263,6 +265,8 @@ pub enum SystemAction {
     Df(DfArgs),
     /// Remove stopped containers, and images that nothing uses
     Prune(ImagePruneArgs),
+    /// Show what there is on this host
+    Info(InfoArgs),
     /// Show what happens to containers and images, as it happens
     Events(EventsArgs),
     /// Verify all that is in the store
@@ -307,6 +311,7 @@ impl From<ContainerAction> for Action {
             ContainerAction::Stop(args) => Self::Stop(args),
             ContainerAction::Kill(args) => Self::Kill(args),
             ContainerAction::Logs(args) => Self::Logs(args),
+            ContainerAction::Port(args) => Self::Port(args),
             ContainerAction::Rm(args) => Self::Rm(args),
             ContainerAction::Inspect(of) => {
                 Self::Inspect(InspectArgs { kind: Some(Kind::Container), of })

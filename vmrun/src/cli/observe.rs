@@ -66,3 +66,18 @@ pub struct EventsArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
+
+#[derive(Debug, Args)]
+pub struct PortArgs {
+    pub container: String,
+    /// Only where this port of the container's is published
+    #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
+    pub port: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Go template, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub format: Option<String>,
+}

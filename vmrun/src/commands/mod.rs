@@ -9,12 +9,14 @@ mod filters;
 mod history;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod listing;
 mod load;
 mod login;
 mod logs;
+mod port;
 mod progress;
 mod prune;
 mod ps;
@@ -25,8 +27,12 @@ mod rmi;
 mod run;
 mod save;
 mod start;
+#[allow(dead_code, reason = "for the lead to wire")]
+mod stats;
 mod store_check;
 mod table;
+#[allow(dead_code, reason = "for the lead to wire")]
+mod top;
 
 pub use filters::Filters;
 
@@ -67,6 +73,10 @@ pub fn run(action: Action) -> Result<u8> {
         Action::Ps(args) => ps::ps(&args).map(|()| 0),
         Action::Rm(args) => rm::rm(&args),
         Action::Logs(args) => logs::logs(&args).map(|()| 0),
+        Action::Port(args) => port::port(&args).map(|()| 0),
+        Action::Info(args) | Action::System(SystemAction::Info(args)) => {
+            info::info(&args).map(|()| 0)
+        }
         Action::Events(args) => events::events(&args).map(|()| 0),
         Action::Load(args) => load::load(&args).map(|()| 0),
         Action::Images(args) => images::images(&args).map(|()| 0),

@@ -8,9 +8,14 @@ const GAP: usize = 3;
 
 /// Lays out lines of cells; lines need not be of the same length.
 pub fn layout(lines: &[Vec<String>]) -> String {
+    layout_with(NARROWEST, lines)
+}
+
+/// The same, with columns at least as wide as this, the gap included.
+pub fn layout_with(narrowest: usize, lines: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for line in lines {
-        widths.resize(widths.len().max(line.len()), NARROWEST);
+        widths.resize(widths.len().max(line.len()), narrowest);
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count() + GAP);
         }

@@ -1,0 +1,111 @@
+//! `vmrun info`: what this user has on this host, under Docker's names.
+
+use std::{fs, thread};
+
+use anyhow::Result;
+use rustix::system::{sysinfo, uname};
+use serde_json::{Value, json};
+
+use super::{Host, print};
+use crate::{cli::InfoArgs, logs::LogConfig, size, template::Format};
+
+/// The lines, by indent, name and field.
+const LINES: &[(&str, &str, &str)] = &[
+    (" ", "Containers", "Containers"),
+    ("  ", "Running", "ContainersRunning"),
+    ("  ", "Paused", "ContainersPaused"),
+    ("  ", "Stopped", "ContainersStopped"),
+    (" ", "Images", "Images"),
+    (" ", "Server Version", "ServerVersion"),
+    (" ", "Storage Driver", "Driver"),
+    (" ", "Logging Driver", "LoggingDriver"),
+    (" ", "Cgroup Version", "CgroupVersion"),
+    (" ", "Kernel Version", "KernelVersion"),
+    (" ", "Operating System", "OperatingSystem"),
+    (" ", "OSType", "OSType"),
+    (" ", "Architecture", "Architecture"),
+    (" ", "CPUs", "NCPU"),
+    (" ", "Name", "Name"),
+    (" ", "Docker Root Dir", "DockerRootDir"),
+];
+
+pub fn info(args: &InfoArgs) -> Result<()> {
+    let info = gather(&Host::open()?)?;
+    let text = match args.format.as_deref() {
+        None => lines(&info),
+        Some("json" | "{{json .}}") => format!("{info}\n"),
+        Some(template) => Format::parse(template)?.render(&info)? + "\n",
+    };
+    print(&text)
+}
+
+fn gather(host: &Host) -> Result<Value> {
+    host.containers.sweep()?;
+    let containers = host.containers.list_with_status()?;
+    let with = |word| containers.iter().filter(|(_, status)| status.word() == word).count();
+    let (running, paused) = (with("running"), with("paused"));
+    let (system, kernel) = (sysinfo(), uname());
+    Ok(json!({
+        "Containers": containers.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": containers.len() - running - paused,
+        "Images": host.images.images()?.len(),
+        "Driver": "erofs",
+        "LoggingDriver": LogConfig::default().driver_name(),
+        "CgroupVersion": "2",
+        "KernelVersion": kernel.release().to_string_lossy(),
+        "OperatingSystem": operating_system(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        "OSType": "linux",
+        "Architecture": kernel.machine().to_string_lossy(),
+        "NCPU": thread::available_parallelism().map_or(1, usize::from),
+        "MemTotal": system.totalram.saturating_mul(u64::from(system.mem_unit.max(1))),
+        "DockerRootDir": host.paths.data(),
+        "Name": kernel.nodename().to_string_lossy(),
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+fn lines(info: &Value) -> String {
+    let mut text = format!("Client:\n Version:    {}\n\nServer:\n", env!("CARGO_PKG_VERSION"));
+    for (indent, name, field) in LINES {
+        let value = match &info[field] {
+            Value::String(value) => value.clone(),
+            value => value.to_string(),
+        };
+        text += &format!("{indent}{name}: {value}\n");
+    }
+    let memory = size::binary(info["MemTotal"].as_u64().unwrap_or_default());
+    text + &format!(" Total Memory: {memory}\n")
+}
+
+/// What `/etc/os-release` calls it.
+fn operating_system(release: &str) -> &str {
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or("Linux", |name| name.trim_matches(['"', '\'']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_has_a_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = crate::paths::Paths::below(folder.path()).unwrap();
+        let host = Host {
+            images: image_store::Store::open(paths.data()).unwrap(),
+            containers: crate::container::Containers::new(paths.clone()),
+            paths,
+        };
+        let text = lines(&gather(&host).unwrap());
+        assert!(text.contains("\n Containers: 0\n  Running: 0\n"), "{text}");
+        assert!(!text.contains("null"), "{text}");
+    }
+
+    #[test]
+    fn operating_system_is_what_it_calls_itself() {
+        assert_eq!(operating_system("ID=debian\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
+        assert_eq!(operating_system(""), "Linux");
+    }
+}

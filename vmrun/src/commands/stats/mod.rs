@@ -1,0 +1,3 @@
+//! `vmrun stats`
+
+mod usage;
