@@ -83,6 +83,10 @@ pub enum Task {
     Archive { path: Vec<u8> },
     /// Reads a tar archive and unpacks it into a folder of the container.
     Extract { folder: Vec<u8> },
+    /// Writes a frame for each path that the container changed, a [`crate::Change`].
+    Changes,
+    /// Writes what the container changed as a layer of an image, a tar archive.
+    Layer,
 }
 
 impl Task {

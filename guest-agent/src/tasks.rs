@@ -17,6 +17,7 @@ use crate::boot::mounts::MERGED;
 use crate::clone::{Child, Namespaces, fork};
 use crate::container::{Process, StartError, Stdio, close_from};
 use crate::files::Files;
+use crate::layer::{self, Trees};
 use crate::reaper::unblock_signals;
 use crate::serial::exit;
 use crate::stream::End;
@@ -61,16 +62,35 @@ fn perform(task: &Task, place: Place<'_>, stdio: &Stdio) -> Result<(), Box<dyn E
     dup2_stdout(&stdio.stdout)?;
     dup2_stderr(&stdio.stderr)?;
     umask(Mode::empty());
-    enter_root(place)?;
-    close_from(3)?;
-    let files = Files::open(Path::new("/"))?;
+    let mut out = io::stdout().lock();
     match task {
-        Task::Stat { path } => files.stat(path, &mut io::stdout().lock())?,
-        Task::Archive { path } => files.archive(path, &mut io::stdout().lock())?,
-        Task::Extract { folder } => files.extract(folder, &mut io::stdin().lock())?,
+        Task::Stat { path } => container_files(place)?.stat(path, &mut out)?,
+        Task::Archive { path } => container_files(place)?.archive(path, &mut out)?,
+        Task::Extract { folder } => {
+            container_files(place)?.extract(folder, &mut io::stdin().lock())?;
+        }
+        Task::Changes => layer::changes(&trees()?, &mut out)?,
+        Task::Layer => layer::archive(&trees()?, &mut out)?,
     }
     // The process ends without a look at what is buffered.
-    Ok(io::stdout().flush()?)
+    Ok(out.flush()?)
+}
+
+/// The files as the container sees them.
+fn container_files(place: Place<'_>) -> Result<Files, Box<dyn Error>> {
+    enter_root(place)?;
+    close_from(3)?;
+    Ok(Files::open(Path::new("/"))?)
+}
+
+/// The image, the writable layer and the overlay of one on the other, as the agent sees them.
+fn trees() -> rustix::io::Result<Trees<'static>> {
+    close_from(3)?;
+    Ok(Trees {
+        lower: Path::new("/image"),
+        upper: Path::new("/disk/upper"),
+        merged: Path::new("/merged"),
+    })
 }
 
 /// Makes the container's root this process's own.
