@@ -14,7 +14,7 @@ fn mistyped_command_is_not_looked_for_as_an_image() {
     vmrun(["stpo", "web"])
         .run()
         .fails(125, &["'stpo' is not a vmrun command", "did you mean 'stop'"]);
-    vmrun(["exec", "web", "sh"]).run().fails(125, &["'exec'", "yet"]);
+    vmrun(["build", "."]).run().fails(125, &["'build'", "yet"]);
 }
 
 #[test]

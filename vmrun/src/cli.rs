@@ -206,7 +206,7 @@ pub struct PsArgs {
     /// Do not shorten ids and commands
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only some: id=, name=, status=, exited=, ancestor=, before=, since=
+    /// Only some: id=, name=, label=, status=, exited=, ancestor=, before=, since=, health=
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub filter: Vec<String>,
     /// The newest containers, as many as this, running or not

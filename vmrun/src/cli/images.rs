@@ -269,9 +269,26 @@ pub enum SystemAction {
     Info(InfoArgs),
     /// Show what happens to containers and images, as it happens
     Events(EventsArgs),
+    /// Start containers with a restart policy when your session starts
+    #[command(subcommand)]
+    Service(ServiceAction),
     /// Verify all that is in the store
     #[command(after_help = "Exit status 1 if something is damaged, or needs to be loaded again.")]
     Check(CheckArgs),
+}
+
+/// `vmrun system service …`
+#[derive(Debug, Subcommand)]
+pub enum ServiceAction {
+    /// Install a unit of your systemd that does it
+    #[command(after_help = "Example:\n  vmrun system service install")]
+    Install,
+    /// Remove the unit
+    Uninstall,
+    /// Start what is to run always, or unless it was stopped
+    Start,
+    /// Stop all that runs, to be started again with the next session
+    Stop,
 }
 
 impl From<ImageAction> for Action {

@@ -44,7 +44,7 @@ pub fn stop(args: &StopArgs) -> Result<u8> {
     let host = Host::open()?;
     each(&args.containers, |name| {
         let container = host.containers.find(name)?;
-        end(&host, &container, patience(args, &container));
+        end(&host, &container, patience(args, &container), true);
         Ok(name.to_owned())
     })
 }
@@ -55,29 +55,34 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
     super::doctor::check_kvm()?;
     each(&args.containers, |name| {
         let container = host.containers.find(name)?;
-        end(&host, &container, patience(args, &container));
+        end(&host, &container, patience(args, &container), true);
         start::start_one(&host, &container)?;
         Ok(name.to_owned())
     })
 }
 
-/// How long the container has; none for as long as it likes.
+/// How long the container has.
 fn patience(args: &StopArgs, container: &Container) -> Duration {
     match args.time.map(u64::try_from) {
         Some(Ok(seconds)) => Duration::from_secs(seconds),
         // As long as it likes, which a number of seconds is to stand for.
         Some(Err(_)) => Duration::from_secs(u64::from(u32::MAX)),
-        None => Duration::from_secs(container.record.stop_timeout.unwrap_or(DEFAULT_PATIENCE)),
+        None => own_patience(container),
     }
 }
 
+/// How long a container has where nobody says so.
+pub fn own_patience(container: &Container) -> Duration {
+    Duration::from_secs(container.record.stop_timeout.unwrap_or(DEFAULT_PATIENCE))
+}
+
 /// Asks a container that runs or starts to end by its stop signal, has it killed where it does not
-/// in time, and waits until it has ended.
-pub fn end(host: &Host, container: &Container, patience: Duration) {
+/// in time, and waits until it has ended. `for_good`: the user wants it so.
+pub fn end(host: &Host, container: &Container, patience: Duration, for_good: bool) {
     let signal = if patience.is_zero() { SIGKILL } else { container.record.command.stop_signal };
     // One that does not run has no socket.
     let Ok(session) = Session::with_running(&host.paths, container) else { return };
-    if session.send(&Request::Stop { signal, patience }).is_ok() {
+    if session.send(&Request::Stop { signal, patience, for_good }).is_ok() {
         let _ = session.wait();
     }
 }

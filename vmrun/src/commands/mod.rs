@@ -26,6 +26,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod service;
 mod start;
 #[allow(dead_code, reason = "for the lead to wire")]
 mod stats;
@@ -96,6 +97,7 @@ pub fn run(action: Action) -> Result<u8> {
         Action::System(SystemAction::Prune(args)) => prune::system(&args).map(|()| 0),
         Action::System(SystemAction::Events(args)) => events::events(&args).map(|()| 0),
         Action::System(SystemAction::Check(args)) => store_check::check(&args),
+        Action::System(SystemAction::Service(action)) => service::service(&action),
         Action::Image(_) | Action::Container(_) => run(action.ungrouped()),
         Action::Doctor => doctor::doctor(),
         Action::Version => print(concat!("vmrun ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),

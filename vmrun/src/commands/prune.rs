@@ -11,7 +11,9 @@ use image_store::{ImageSummary, Removal};
 use super::{
     Host,
     filters::{Filters, ImageFilter},
-    print, rmi,
+    print,
+    ps::has_label,
+    rmi,
 };
 use crate::{
     cli::{ImagePruneArgs, PruneArgs},
@@ -21,7 +23,7 @@ use crate::{
 };
 
 const IMAGE_FILTERS: &[&str] = &["until", "label", "label!"];
-const CONTAINER_FILTERS: &[&str] = &["until"];
+const CONTAINER_FILTERS: &[&str] = &["until", "label", "label!"];
 
 pub fn images(args: &ImagePruneArgs) -> Result<()> {
     let host = Host::open()?;
@@ -57,14 +59,8 @@ pub fn system(args: &ImagePruneArgs) -> Result<()> {
     };
     let warning = format!("This will remove:\n  - all stopped containers\n  - {images}\n");
     let filter = image_filter(&host, args)?;
-    let of_containers = args.prune.filter.iter().filter(|filter| filter.starts_with("until"));
-    let of_containers: Vec<String> = of_containers.cloned().collect();
-    let of_containers = Filters::parse(&of_containers, CONTAINER_FILTERS)?;
+    let of_containers = Filters::parse(&args.prune.filter, CONTAINER_FILTERS)?;
     let freed = match confirmed(&args.prune, &warning)? {
-        // Containers have no labels of their own to be chosen by.
-        true if args.prune.filter.iter().any(|filter| filter.starts_with("label")) => {
-            remove_images(&host, args.all, &filter)?
-        }
         true => {
             let freed = remove_containers(&host, &of_containers)?;
             freed.saturating_add(remove_images(&host, args.all, &filter)?)
@@ -128,7 +124,9 @@ fn remove_containers(host: &Host, filters: &Filters) -> Result<u64> {
     let mut deleted = String::new();
     for (container, status) in host.containers.list_with_status()? {
         let is_old = until.is_none_or(|until| container.record.created < until);
-        if !is_old || status.is_running() {
+        let has = |label: &str| has_label(&container.record, label);
+        let is_wanted = is_old && filters.of("label").all(has) && !filters.of("label!").any(has);
+        if !is_wanted || status.is_running() {
             continue;
         }
         let size = container.disk_usage()?;

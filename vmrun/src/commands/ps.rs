@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::PsArgs,
-    container::{Container, Status},
+    container::{Container, Record, Status},
     monitor::printable,
     size::ByteSize,
 };
@@ -21,8 +21,9 @@ use crate::{
 /// Longest command shown, quotes and all, as in Docker.
 const COMMAND_SHOWN: usize = 20;
 
-const FILTERS: &[&str] = &["id", "name", "status", "exited", "ancestor", "before", "since"];
-/// All that Docker has; a container here is in one of the first three.
+const FILTERS: &[&str] =
+    &["id", "name", "label", "status", "exited", "ancestor", "before", "since", "health"];
+/// All that Docker has; none here is ever removing or dead.
 const STATES: &[&str] =
     &["created", "running", "exited", "paused", "restarting", "removing", "dead"];
 
@@ -33,7 +34,7 @@ pub fn ps(args: &PsArgs) -> Result<()> {
     let mut rows = Vec::new();
     for (container, status) in host.containers.list_with_status()? {
         if rows.len() < wanted.most && wanted.fits(&container, &status) {
-            rows.push(row(&container, &status, args)?);
+            rows.push(row(&host, &container, &status, args)?);
         }
     }
     if args.quiet && args.output.format().is_none() {
@@ -109,11 +110,17 @@ impl Wanted {
             Status::Exited { exit, .. } => Some(exit.status.to_string()),
             _ => None,
         };
+        let health = match status {
+            Status::Running { health: Some(health), .. } => health.status.word(),
+            _ => "none",
+        };
         let in_name = |part: &str| record.name.as_str().contains(part.trim_start_matches('/'));
         (status.is_running() || !self.only_running)
             && self.filters.fits("id", |id| record.id.as_str().starts_with(id))
             && self.filters.fits("name", in_name)
             && self.filters.fits("status", |state| state == status.word())
+            && self.filters.fits("health", |wanted| wanted == health)
+            && self.filters.of("label").all(|label| has_label(record, label))
             && self.filters.fits("exited", |code| exit.as_deref() == Some(code))
             && self.filters.fits("ancestor", |name| {
                 record.image.reference == name || self.ancestors.contains(&record.image.id)
@@ -123,20 +130,40 @@ impl Wanted {
     }
 }
 
-fn row(container: &Container, status: &Status, args: &PsArgs) -> Result<Value> {
+/// Whether a container has a label, with this value where one is given.
+pub fn has_label(record: &Record, label: &str) -> bool {
+    match label.split_once('=') {
+        Some((name, value)) => record.labels.get(name).is_some_and(|found| found == value),
+        None => record.labels.contains_key(label),
+    }
+}
+
+/// What the container takes on the host, and that with what its image does.
+fn size(host: &Host, container: &Container) -> Result<String> {
+    let own = container.disk_usage()?;
+    let image = host.images.details(&container.record.image.id.to_string());
+    // An image that was removed by force is still there for its containers, without a size.
+    let image = image.map_or(0, |details| details.summary.size);
+    let both = own.saturating_add(image);
+    Ok(format!("{} (virtual {})", ByteSize(own), ByteSize(both)))
+}
+
+fn row(host: &Host, container: &Container, status: &Status, args: &PsArgs) -> Result<Value> {
     let record = &container.record;
     let id = if args.no_trunc { record.id.as_str() } else { record.id.short() };
     let size = if args.size || args.output.format().is_some_and(|format| format.contains(".Size")) {
-        ByteSize(container.disk_usage()?).to_string()
+        size(host, container)?
     } else {
         String::new()
     };
+    let labels: Vec<_> =
+        record.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     Ok(json!({
         "Command": command(&record.command.args, args.no_trunc),
         "CreatedAt": go_time(record.created),
         "ID": id,
         "Image": record.image.reference,
-        "Labels": "",
+        "Labels": labels.join(","),
         "LocalVolumes": "0",
         "Mounts": "",
         "Names": record.name,

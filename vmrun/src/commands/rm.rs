@@ -17,7 +17,7 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
         let container = host.containers.find(name)?;
         let id = &container.record.id;
         if args.force {
-            kill::end(&host, &container, Duration::ZERO);
+            kill::end(&host, &container, Duration::ZERO, true);
         } else {
             match host.containers.status(&container)? {
                 Status::Running { .. } => bail!(

@@ -111,8 +111,11 @@ pub enum Milestone {
     Paused,
     Unpaused,
     Health(Health),
-    /// The user wants it to end, and not to start again.
-    Stopped,
+    /// It is to end, and not to start again before somebody starts it; `for_good`: not with the
+    /// user's next session either.
+    Stopped {
+        for_good: bool,
+    },
     /// The command has been sent a signal.
     Signalled(u8),
     /// A command beside it: Docker's words for what happened to it.

@@ -40,8 +40,9 @@ pub enum Request {
     /// The client leaves; the end of its stdin is not that of the container's. Answered by
     /// [`Event::Done`].
     Detach,
-    /// Ends the container by a signal, by SIGKILL where that has not helped in time, and for good.
-    Stop { signal: u8, patience: Duration },
+    /// Ends the container by a signal, by SIGKILL where that has not helped in time; `for_good`: the
+    /// user wants it so, and not only the user's session ends.
+    Stop { signal: u8, patience: Duration, for_good: bool },
     /// Makes the container's files ready without starting its command, for as long as a client is
     /// connected: the first thing asked, in place of [`Request::Attach`]. Answered by
     /// [`Event::Done`].

@@ -1,7 +1,13 @@
 //! The frame of a container's life: what the monitor sets up before each VM lives and leaves behind
 //! after it, and whether there is another one.
 
-use std::{cell::RefCell, io, os::fd::AsFd, path::PathBuf, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::AsFd,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -55,7 +61,9 @@ struct Tenure {
     runtime: PathBuf,
     condition: RefCell<Condition>,
     /// When the run began, then when its command did.
-    started: RefCell<Timestamp>,
+    started: Cell<Timestamp>,
+    /// Somebody has asked for the end: there is no other run.
+    ending: Cell<bool>,
 }
 
 /// A VM that has been started, and how it is heard.
@@ -81,7 +89,8 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
         container,
         lock,
         condition: RefCell::new(condition),
-        started: RefCell::new(Timestamp::now()),
+        started: Cell::new(Timestamp::now()),
+        ending: Cell::new(false),
     };
     make_private(&tenure.runtime)?;
     let lived = tenure.live(first);
@@ -152,7 +161,7 @@ impl Tenure {
                 self.condition.borrow_mut().stopped = true;
                 return Ok((clients, outcome));
             }
-            self.started.replace(Timestamp::now());
+            self.started.set(Timestamp::now());
             vm = self.boot()?;
         }
     }
@@ -190,10 +199,10 @@ impl Tenure {
         let condition = self.condition.borrow();
         let ran = matches!(outcome.event, Event::Exited { .. });
         let policy = self.policy();
-        if condition.stopped || !ran || !policy.wants(exit.status, condition.restarts) {
+        if self.ending.get() || !ran || !policy.wants(exit.status, condition.restarts) {
             return None;
         }
-        let run = Timestamp::now().duration_since(*self.started.borrow());
+        let run = Timestamp::now().duration_since(self.started.get());
         Some(backoff.after(run.unsigned_abs()))
     }
 
@@ -215,13 +224,13 @@ impl Tenure {
 
     fn note(&self, milestone: Milestone) {
         self.announce_milestone(&milestone);
-        let started = *self.started.borrow();
+        let started = self.started.get();
         {
             let mut condition = self.condition.borrow_mut();
             match milestone {
                 Milestone::Started => {
                     let started = Timestamp::now();
-                    self.started.replace(started);
+                    self.started.set(started);
                     condition.state = State::Running { started };
                     condition.health =
                         self.container.record.health.as_ref().map(|_| Health::default());
@@ -229,7 +238,10 @@ impl Tenure {
                 Milestone::Paused => condition.state = State::Paused { started },
                 Milestone::Unpaused => condition.state = State::Running { started },
                 Milestone::Health(health) => condition.health = Some(health),
-                Milestone::Stopped => condition.stopped = true,
+                Milestone::Stopped { for_good } => {
+                    self.ending.set(true);
+                    condition.stopped |= for_good;
+                }
                 Milestone::Signalled(_) | Milestone::Exec(_) => return,
                 Milestone::Ended(exit) => {
                     condition.state = State::Exited { started, finished: Timestamp::now(), exit };
@@ -254,7 +266,7 @@ impl Tenure {
                 self.announce("kill", &[("signal", signal.to_string())]);
             }
             Milestone::Exec(action) => self.announce(action, &[]),
-            Milestone::Stopped | Milestone::Ended(_) => {}
+            Milestone::Stopped { .. } | Milestone::Ended(_) => {}
         }
     }
 
@@ -264,7 +276,7 @@ impl Tenure {
             self.announce("oom", &[]);
         }
         self.announce("die", &[("exitCode", exit.status.to_string())]);
-        if self.condition.borrow().stopped {
+        if self.ending.get() {
             self.announce("stop", &[]);
         }
     }
@@ -273,7 +285,7 @@ impl Tenure {
         {
             let mut condition = self.condition.borrow_mut();
             condition.restarts = condition.restarts.saturating_add(1);
-            let (started, finished) = (*self.started.borrow(), Timestamp::now());
+            let (started, finished) = (self.started.get(), Timestamp::now());
             condition.state = State::Restarting { started, finished, exit };
         }
         self.record()
@@ -289,7 +301,7 @@ impl Tenure {
             let _ = self.containers.remove_locked(&self.container, &self.lock);
             return;
         }
-        let (started, finished) = (*self.started.borrow(), Timestamp::now());
+        let (started, finished) = (self.started.get(), Timestamp::now());
         self.condition.borrow_mut().state = State::Exited { started, finished, exit };
         let _ = self.record();
     }

@@ -28,12 +28,15 @@ impl Life<'_> {
             }
             Request::Signal(signal) => {
                 if signal == SIGKILL || signal == self.record.command.stop_signal {
-                    (self.note)(Milestone::Stopped);
+                    (self.note)(Milestone::Stopped { for_good: true });
                     self.unpause_for_end();
                 }
                 self.signal(signal);
             }
-            Request::Stop { signal, patience } => self.stop(signal, patience),
+            Request::Stop { signal, patience, for_good } => {
+                (self.note)(Milestone::Stopped { for_good });
+                self.stop(signal, patience);
+            }
             Request::Resize(size) => {
                 self.size = Some(size);
                 if matches!(self.phase, Phase::Running) {
@@ -79,7 +82,6 @@ impl Life<'_> {
 
     /// The user's end of the run, by degrees.
     fn stop(&mut self, signal: u8, patience: Duration) {
-        (self.note)(Milestone::Stopped);
         self.unpause_for_end();
         self.signal(signal);
         if matches!(self.phase, Phase::Running) && signal != SIGKILL {
