@@ -60,6 +60,9 @@ pub enum LoadError {
         /// What is wrong.
         source: IngestError,
     },
+    /// A stream does not become a layer.
+    #[error("cannot make a layer")]
+    NewLayer(#[source] IngestError),
     /// Its layers do not make a root disk.
     #[error(transparent)]
     Merge(#[from] MergeError),

@@ -76,7 +76,7 @@ pub use error::{
     CheckError, FindError, LoadError, RemoveError, RootError, SaveError, StoreError, TagError,
 };
 pub use layer::{LayerError, PathError};
-pub use load::{ImageError, IngestError, PullRequest, PulledImage};
+pub use load::{CommitRequest, ImageError, IngestError, PullRequest, PulledImage};
 pub use outgoing::{Outgoing, OutgoingBlob};
 pub use platform::{Platform, PlatformError};
 pub use progress::{NoProgress, Progress};

@@ -14,9 +14,10 @@ use crate::limits::Limits;
 use crate::load::{self, ConfigDocument};
 use crate::paths::{Ingest, Lock, Paths};
 use crate::{
-    CheckError, Checked, Digest, FindError, ImageConfig, ImageId, LoadError, Outgoing, Progress,
-    PullRequest, PulledImage, Reference, Remote, RemoveError, RootDisk, RootError, RootKey,
-    SaveError, Source, StoreError, TagError, Usage, check, outgoing, removal, root, save, usage,
+    CheckError, Checked, CommitRequest, Digest, FindError, ImageConfig, ImageId, LoadError,
+    Outgoing, Progress, PullRequest, PulledImage, Reference, Remote, RemoveError, RootDisk,
+    RootError, RootKey, SaveError, Source, StoreError, TagError, Usage, check, outgoing, removal,
+    root, save, usage,
 };
 
 /// A folder of images; see the crate's documentation for what is in it.
@@ -274,6 +275,16 @@ impl Store {
         name: Option<Reference>,
     ) -> Result<ImageId, LoadError> {
         load::import(&self.paths, &self.limits, archive, describe, name)
+    }
+
+    /// Makes an image of another and one layer more, which comes as a tar archive that is not
+    /// compressed. What is kept of it is compressed, always in the same way.
+    pub fn commit(
+        &self,
+        layer: &mut dyn Read,
+        request: CommitRequest<'_>,
+    ) -> Result<ImageId, LoadError> {
+        load::commit(&self.paths, &self.limits, layer, request)
     }
 
     /// What the images take on disk; `is_used` says which of them containers were made of.

@@ -148,12 +148,20 @@ pub(crate) fn normalise(path: &[u8]) -> Result<Vec<u8>, PathError> {
         return Err(PathError::Empty);
     }
     let mut normal = Vec::with_capacity(path.len());
+    let mut too_long = false;
     for component in path.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => continue,
             b".." => return Err(PathError::Parent),
             _ if component.contains(&0) => return Err(PathError::Nul),
-            _ if component.len() > MAX_NAME => return Err(PathError::Name),
+            _ if too_long => return Err(PathError::Name),
+            // The name of a whiteout may be: it is no file, but what it names was one.
+            _ if component.len() > MAX_NAME => {
+                too_long = true;
+                if component.strip_prefix(WHITEOUT).is_none_or(|name| name.len() > MAX_NAME) {
+                    return Err(PathError::Name);
+                }
+            }
             _ => {}
         }
         if !normal.is_empty() {
@@ -217,6 +225,10 @@ mod tests {
     fn row7_names_and_paths_have_linux_limits() {
         assert!(normalise(&[b'n'; 255]).is_ok());
         assert_eq!(normalise(&[b'n'; 256]), Err(PathError::Name));
+        let whiteout = |length| [WHITEOUT, &vec![b'n'; length]].concat();
+        assert!(normalise(&whiteout(255)).is_ok());
+        assert_eq!(normalise(&whiteout(256)), Err(PathError::Name));
+        assert_eq!(normalise(&[&whiteout(255), &b"/x"[..]].concat()), Err(PathError::Name));
         assert_eq!(normalise(&b"d/".repeat(100_000)), Err(PathError::Path));
     }
 }

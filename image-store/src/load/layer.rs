@@ -332,7 +332,7 @@ pub(crate) fn proof(blob: &Digest) -> PathBuf {
 
 /// Notes that a blob decompresses to a layer. Nothing is lost with the note but the time to find that out
 /// again, so it is not made durable.
-fn prove(layer: &Path, blob: &Digest) -> Result<(), StoreError> {
+pub(super) fn prove(layer: &Path, blob: &Digest) -> Result<(), StoreError> {
     let path = layer.join(proof(blob));
     File::create(&path).map(drop).map_err(io_error("create", &path))
 }
@@ -343,7 +343,7 @@ fn clone_whole(content: &Content, to: &File) -> bool {
 }
 
 /// Another layer of the load may have been the same bytes, and have moved the spooled file.
-fn publish_blob(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(super) fn publish_blob(from: &Path, to: &Path) -> Result<(), StoreError> {
     if fs::exists(to).map_err(io_error("read", to))? {
         return Ok(());
     }
@@ -351,14 +351,14 @@ fn publish_blob(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 /// Errors of the store came through the readers as I/O errors; they speak for themselves.
-fn read_error(error: io::Error) -> IngestError {
+pub(super) fn read_error(error: io::Error) -> IngestError {
     match error.downcast::<StoreError>() {
         Ok(error) => IngestError::Store(error),
         Err(error) => IngestError::Read(error),
     }
 }
 
-fn named_error(error: LayerError) -> IngestError {
+pub(super) fn named_error(error: LayerError) -> IngestError {
     match error {
         LayerError::Store(error) => IngestError::Store(error),
         LayerError::Tar { source: TarError::Read(error), after } => {

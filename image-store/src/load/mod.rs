@@ -5,6 +5,7 @@
 //! nothing was named: layers that were complete by then are kept for the next try and collected
 //! with the next removal.
 
+mod commit;
 #[cfg(test)]
 mod differential;
 mod docker;
@@ -24,6 +25,8 @@ use std::thread;
 
 use thiserror::Error;
 
+pub use commit::CommitRequest;
+pub(crate) use commit::commit;
 pub(crate) use document::{ConfigDocument, media};
 pub(crate) use import::import;
 pub use layer::IngestError;
@@ -113,6 +116,9 @@ pub enum ImageError {
         /// Those that there are images for.
         others: Vec<String>,
     },
+    /// The image that another is to be made of.
+    #[error("No such image: {0}")]
+    Base(ImageId),
     /// No layers, too many, or not as many as the config names.
     #[error("image has {layers} layers and {diff_ids} diffIDs in its config")]
     Layers {
