@@ -87,6 +87,10 @@ pub enum Task {
     Changes,
     /// Writes what the container changed as a layer of an image, a tar archive.
     Layer,
+    /// Writes one frame: what the container uses, a [`crate::GuestStats`].
+    Stats,
+    /// Writes a frame for each process of the container, a [`crate::ProcessEntry`].
+    Processes,
 }
 
 impl Task {

@@ -38,7 +38,6 @@ mod processes;
 mod reaper;
 mod serial;
 mod shutdown;
-#[allow(dead_code, reason = "for the agent's tasks")]
 mod stats;
 mod stream;
 mod tasks;

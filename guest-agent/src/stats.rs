@@ -51,14 +51,14 @@ pub(crate) fn gather(cgroup: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> GuestStats
     }
 }
 
-/// Writes a frame for each process of the container. One that ends meanwhile is left out.
+/// Writes a frame for each process of the container, with its user's name. One that ends meanwhile
+/// is left out.
 pub(crate) fn processes(
     proc: BorrowedFd<'_>,
-    passwd: &[u8],
+    users: &BTreeMap<u32, Vec<u8>>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let now = milliseconds(clock_gettime(ClockId::Boottime));
-    let users = user_names(passwd);
     let mut listed = 0;
     for entry in Dir::read_from(proc)? {
         let entry = entry?;
@@ -147,19 +147,6 @@ impl Stat {
     fn is_foreground(&self) -> bool {
         self.field(8).is_some_and(|group| group > 0 && self.field(5) == Some(group))
     }
-}
-
-/// Names by uid; of several, the first.
-fn user_names(passwd: &[u8]) -> BTreeMap<u32, Vec<u8>> {
-    let mut names = BTreeMap::new();
-    for line in lines(passwd) {
-        let mut fields = line.split(|byte| *byte == b':');
-        let (name, uid) = (fields.next(), fields.nth(1).and_then(parse));
-        if let (Some(name @ [_, ..]), Some(uid)) = (name, uid) {
-            names.entry(uid).or_insert_with(|| name.to_vec());
-        }
-    }
-    names
 }
 
 /// The numbers that follow a name at the beginning of a line.
@@ -258,10 +245,11 @@ mod tests {
         }
     }
 
-    fn list(folder: &Path, passwd: &str) -> Vec<ProcessEntry> {
+    fn list(folder: &Path) -> Vec<ProcessEntry> {
         let mut out = Vec::new();
         let proc = File::open(folder).unwrap();
-        processes(proc.as_fd(), passwd.as_bytes(), &mut out).unwrap();
+        let users = [(0, b"root".to_vec()), (1000, b"other".to_vec())].into();
+        processes(proc.as_fd(), &users, &mut out).unwrap();
         let mut frames = out.as_slice();
         std::iter::from_fn(|| read_frame(&mut frames).unwrap()).collect()
     }
@@ -283,8 +271,7 @@ mod tests {
                 ("uptime", "1 1"),
             ],
         );
-        let passwd = "root:x:0:0::/root:/bin/sh\nother:x:1000:100::/:\nlate:x:1000:1::/:\nbroken\n";
-        let mut found = list(proc.path(), passwd);
+        let mut found = list(proc.path());
         found.sort_by_key(|process| process.pid);
         // Not the agent, nor the one that has ended.
         assert_eq!(found.iter().map(|process| process.pid).collect::<Vec<_>>(), [1, 7]);
@@ -318,9 +305,7 @@ mod tests {
         let proc = tempfile::tempdir().unwrap();
         let line = "x".repeat(2 * MAX_COMMAND_LINE);
         put(proc.path(), &[("12/status", STATUS), ("12/stat", STAT), ("12/cmdline", &line)]);
-        let found = list(proc.path(), "");
-        assert_eq!(found[0].command_line.len(), MAX_COMMAND_LINE);
-        assert!(found[0].user.is_empty());
+        assert_eq!(list(proc.path())[0].command_line.len(), MAX_COMMAND_LINE);
     }
 
     #[test]

@@ -4,10 +4,11 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::panic;
 use std::path::Path;
 
-use agent_protocol::Task;
+use agent_protocol::{Task, write_frame};
 use rustix::fs::Mode;
 use rustix::process::{chdir, chroot, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -15,11 +16,13 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::boot::mounts::MERGED;
 use crate::clone::{Child, Namespaces, fork};
-use crate::container::{Process, StartError, Stdio, close_from};
+use crate::container::cgroup::ContainerCgroup;
+use crate::container::{Process, StartError, Stdio, close_from, user_names};
 use crate::files::Files;
 use crate::layer::{self, Trees};
 use crate::reaper::unblock_signals;
 use crate::serial::exit;
+use crate::stats;
 use crate::stream::End;
 
 /// Where the container's files are to be found.
@@ -71,6 +74,15 @@ fn perform(task: &Task, place: Place<'_>, stdio: &Stdio) -> Result<(), Box<dyn E
         }
         Task::Changes => layer::changes(&trees()?, &mut out)?,
         Task::Layer => layer::archive(&trees()?, &mut out)?,
+        Task::Stats => {
+            let (cgroup, proc) = (ContainerCgroup::reopen()?, stats::open_proc()?);
+            write_frame(&mut out, &stats::gather(cgroup.as_fd(), proc.as_fd()))?;
+        }
+        Task::Processes => {
+            let proc = stats::open_proc()?;
+            enter_root(place)?;
+            stats::processes(proc.as_fd(), &user_names(), &mut out)?;
+        }
     }
     // The process ends without a look at what is buffered.
     Ok(out.flush()?)

@@ -21,8 +21,7 @@ pub use run::*;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
-const NOT_YET: &[&str] =
-    &["build", "commit", "diff", "export", "network", "search", "stats", "top", "volume"];
+const NOT_YET: &[&str] = &["build", "commit", "diff", "export", "network", "search", "volume"];
 
 /// Commands that vmrun starts itself with.
 const INTERNAL: &[&str] = &["monitor", "vmm"];
@@ -112,6 +111,12 @@ pub enum Action {
     /// Show what happens to containers and images, as it happens
     #[command(after_help = "Example:\n  vmrun events --since 1h --filter event=die")]
     Events(EventsArgs),
+    /// Show what containers use
+    #[command(after_help = "Example:\n  vmrun stats --no-stream")]
+    Stats(StatsArgs),
+    /// Show what runs in a container
+    #[command(after_help = "Example:\n  vmrun top web -o pid,user,args")]
+    Top(TopArgs),
     /// List the ports of a container that are published
     #[command(after_help = "Example:\n  vmrun port web 80")]
     Port(PortArgs),

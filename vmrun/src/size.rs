@@ -25,7 +25,6 @@ impl FromStr for ByteSize {
 }
 
 /// Parses a size as Docker does where it counts in decimal units: `10m` are ten million bytes.
-#[allow(dead_code, reason = "for run's options")]
 pub fn decimal(text: &str) -> Result<u64, SizeError> {
     parse(text, 1000)
 }

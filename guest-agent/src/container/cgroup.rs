@@ -70,6 +70,11 @@ impl ContainerCgroup {
         Ok(Self { directory })
     }
 
+    /// The container's cgroup, once more.
+    pub(crate) fn reopen() -> io::Result<OwnedFd> {
+        open_directory(CONTAINER)
+    }
+
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }

@@ -41,6 +41,7 @@ use crate::stream::{End, Kind};
 use cgroup::ContainerCgroup;
 use channel::{Channel, Record};
 pub(crate) use child::close_from;
+pub(crate) use user::user_names;
 
 /// Why a process of the container could not be started.
 #[derive(Debug, thiserror::Error)]

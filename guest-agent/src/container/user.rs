@@ -4,6 +4,8 @@
 //! A malformed line is no entry. Docker reads a broken number as 0, which makes it root; here the
 //! user is not found.
 
+use std::collections::BTreeMap;
+
 use rustix::fs::{FileType, fstat};
 use rustix::io::{self, Errno, read};
 
@@ -55,6 +57,22 @@ impl Identity {
         identity.groups = distinct(identity.groups);
         Ok(identity)
     }
+}
+
+/// The names of users by uid, from the files of the current root; of several, the first. None that
+/// cannot be read.
+pub(crate) fn user_names() -> BTreeMap<u32, Vec<u8>> {
+    names(&read_file("/etc/passwd").unwrap_or_default())
+}
+
+fn names(passwd: &[u8]) -> BTreeMap<u32, Vec<u8>> {
+    let mut names = BTreeMap::new();
+    for entry in entries(passwd, passwd_entry) {
+        if let Ok(uid) = id(entry.uid) {
+            names.entry(uid).or_insert_with(|| entry.name.to_vec());
+        }
+    }
+    names
 }
 
 /// A line of passwd.

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{
     Action, AttachArgs, ContainersArgs, CpArgs, CreateArgs, EventsArgs, ExecArgs, InfoArgs,
     KillArgs, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs, PushArgs, RenameArgs, RmArgs,
-    RunArgs, StartArgs, StopArgs, UpdateArgs,
+    RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 
 #[derive(Debug, Args)]
@@ -247,6 +247,10 @@ pub enum ContainerAction {
     Kill(KillArgs),
     /// Show what a container has printed
     Logs(LogsArgs),
+    /// Show what containers use
+    Stats(StatsArgs),
+    /// Show what runs in a container
+    Top(TopArgs),
     /// List the ports of a container that are published
     Port(PortArgs),
     /// Remove one or more containers
@@ -328,6 +332,8 @@ impl From<ContainerAction> for Action {
             ContainerAction::Stop(args) => Self::Stop(args),
             ContainerAction::Kill(args) => Self::Kill(args),
             ContainerAction::Logs(args) => Self::Logs(args),
+            ContainerAction::Stats(args) => Self::Stats(args),
+            ContainerAction::Top(args) => Self::Top(args),
             ContainerAction::Port(args) => Self::Port(args),
             ContainerAction::Rm(args) => Self::Rm(args),
             ContainerAction::Inspect(of) => {

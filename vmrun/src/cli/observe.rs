@@ -81,3 +81,28 @@ pub struct InfoArgs {
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
 }
+
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// All containers, not only the running ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// Show it once, not again and again
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    pub container: String,
+    /// As 'ps' takes them: -ef, aux, -o pid,user,args
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ps OPTIONS")]
+    pub options: Vec<String>,
+}

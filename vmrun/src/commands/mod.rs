@@ -28,11 +28,9 @@ mod run;
 mod save;
 mod service;
 mod start;
-#[allow(dead_code, reason = "for the lead to wire")]
 mod stats;
 mod store_check;
 mod table;
-#[allow(dead_code, reason = "for the lead to wire")]
 mod top;
 
 pub use filters::Filters;
@@ -74,6 +72,8 @@ pub fn run(action: Action) -> Result<u8> {
         Action::Ps(args) => ps::ps(&args).map(|()| 0),
         Action::Rm(args) => rm::rm(&args),
         Action::Logs(args) => logs::logs(&args).map(|()| 0),
+        Action::Stats(args) => stats::stats(&args).map(|()| 0),
+        Action::Top(args) => top::top(&args).map(|()| 0),
         Action::Port(args) => port::port(&args).map(|()| 0),
         Action::Info(args) | Action::System(SystemAction::Info(args)) => {
             info::info(&args).map(|()| 0)

@@ -20,22 +20,18 @@
 //!
 //! [`LogWriter`] is the monitor's, [`LogReader`] everybody's; they share only the files.
 
-#[allow(dead_code, reason = "for run's options")]
 mod config;
 mod escape;
 mod follow;
 mod line;
 mod reader;
 mod rotation;
-#[allow(dead_code, reason = "for the monitor's threads")]
 mod writer;
 
-#[allow(unused_imports, reason = "for run's options")]
-pub use config::{LogConfig, LogConfigError, LogDriver};
+pub use config::{LogConfig, LogDriver};
 pub use follow::follow;
 pub use line::LogLine;
 pub use reader::{LogReader, Selection};
-#[allow(unused_imports, reason = "for the monitor's threads")]
 pub use writer::{LogError, LogWriter};
 
 use std::path::Path;

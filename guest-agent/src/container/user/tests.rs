@@ -109,6 +109,12 @@ fn entry_without_home_has_root_as_home() {
 }
 
 #[test]
+fn first_entry_names_a_uid() {
+    let passwd = b"root:x:0:0::/root:/bin/sh\nbroken\nlate:x:0:1::/:\nmany:x:4294967296:1::/:\n";
+    assert_eq!(names(passwd), [(0, b"root".to_vec())].into());
+}
+
+#[test]
 fn missing_files_leave_numbers_usable() {
     let identity = super::resolve("12:34", b"", b"").unwrap();
     assert_eq!((identity.uid, identity.gid), (12, 34));

@@ -32,7 +32,7 @@ pub struct Usage {
 
 impl Usage {
     /// Of two looks, so much time apart; the first look has none before it.
-    pub fn between(before: Option<&GuestStats>, now: GuestStats, apart: Duration) -> Self {
+    pub fn between(before: Option<GuestStats>, now: GuestStats, apart: Duration) -> Self {
         let used = before.map_or(0, |before| now.cpu_usec.saturating_sub(before.cpu_usec));
         Self { now, cpu: (Duration::from_micros(used), apart) }
     }
@@ -121,7 +121,7 @@ mod tests {
             block_read: 12_300_000,
             block_written: 4_096,
         };
-        Usage::between(Some(&before), now, Duration::from_secs(1))
+        Usage::between(Some(before), now, Duration::from_secs(1))
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn first_look_and_a_guest_that_lies_use_no_cpu() {
         let now = GuestStats { cpu_usec: 5, ..GuestStats::default() };
-        for before in [None, Some(&GuestStats { cpu_usec: 6, ..GuestStats::default() })] {
+        for before in [None, Some(GuestStats { cpu_usec: 6, ..GuestStats::default() })] {
             let usage = Usage::between(before, now, Duration::from_secs(1));
             assert_eq!(usage.cpu.0, Duration::ZERO);
         }
