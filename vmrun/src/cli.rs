@@ -4,6 +4,7 @@ mod container;
 mod copy;
 mod images;
 mod observe;
+mod refusal;
 mod registry;
 mod run;
 
@@ -16,6 +17,7 @@ pub use container::*;
 pub use copy::*;
 pub use images::*;
 pub use observe::*;
+pub use refusal::refusal;
 pub use registry::*;
 pub use run::*;
 

@@ -64,10 +64,16 @@ fn parse(arguments: &[OsString]) -> Result<Action, u8> {
     }
     match Cli::try_parse_from(&arguments) {
         Ok(cli) => Ok(cli.action.ungrouped()),
-        Err(error) => {
-            let _ = error.print();
-            Err(if error.use_stderr() { error::RUN_FAILED } else { 0 })
-        }
+        Err(error) => match cli::refusal(&arguments, &error) {
+            Some((words, status)) => {
+                eprint!("{words}");
+                Err(status)
+            }
+            None => {
+                let _ = error.print();
+                Err(if error.use_stderr() { error::RUN_FAILED } else { 0 })
+            }
+        },
     }
 }
 
