@@ -10,6 +10,7 @@ mod cli;
 mod command;
 mod confinement;
 mod containers;
+mod cp;
 mod disk;
 mod exec;
 mod guest;

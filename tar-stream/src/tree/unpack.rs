@@ -234,7 +234,9 @@ impl Unpacker<'_> {
         reader: &mut TarReader<R>,
     ) -> Result<(), UnpackError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let file = openat(place.folder, place.name, flags | OFlags::CLOEXEC, Mode::RUSR)
+        // Nobody else's before it is whole, and its owner's to remove or replace if it never is.
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = openat(place.folder, place.name, flags | OFlags::CLOEXEC, mode)
             .map_err(|cause| self.failed("open", place.path, cause))?;
         let failed = |cause| self.failed("write", place.path, cause);
         let mut sink = FileSink { file: File::from(file), failed: &failed };

@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use agent_protocol::{PathAnswer, Task, read_frame};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::client::Session;
 
@@ -24,11 +24,15 @@ pub trait ContainerFiles {
 
 /// The files by way of the guest's agent.
 #[derive(Debug)]
-pub struct SessionFiles(pub Session);
+pub struct SessionFiles {
+    pub session: Session,
+    /// `--read-only`: also where the files are at hand without the container's own mounts.
+    pub read_only: bool,
+}
 
 impl ContainerFiles for SessionFiles {
     fn stat(&self, path: &[u8]) -> Result<PathAnswer> {
-        let mut output = self.0.read(Task::Stat { path: path.to_vec() })?;
+        let mut output = self.session.read(Task::Stat { path: path.to_vec() })?;
         let answer = read_frame(&mut output).context("the guest's answer cannot be understood")?;
         // What went wrong in the guest comes at the end.
         let mut rest = [0];
@@ -37,10 +41,13 @@ impl ContainerFiles for SessionFiles {
     }
 
     fn archive(&self, path: &[u8]) -> Result<Box<dyn Read + '_>> {
-        Ok(Box::new(self.0.read(Task::Archive { path: path.to_vec() })?))
+        Ok(Box::new(self.session.read(Task::Archive { path: path.to_vec() })?))
     }
 
     fn extract(&self, folder: &[u8], archive: &mut dyn Read) -> Result<()> {
-        self.0.write(Task::Extract { folder: folder.to_vec() }, archive)
+        if self.read_only {
+            bail!("container rootfs is marked read-only");
+        }
+        self.session.write(Task::Extract { folder: folder.to_vec() }, archive)
     }
 }

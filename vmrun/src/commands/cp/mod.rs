@@ -56,7 +56,8 @@ pub fn cp(args: &CpArgs) -> Result<()> {
     let host = Host::open()?;
     copy(args, &mut io::stdin().lock(), &mut io::stdout().lock(), |name| {
         let container = host.containers.find(name)?;
-        Ok(SessionFiles(Session::with_files(&host.paths, &host.containers, &container)?))
+        let session = Session::with_files(&host.paths, &host.containers, &container)?;
+        Ok(SessionFiles { session, read_only: container.record.guest.read_only })
     })
 }
 
