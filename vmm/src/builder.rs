@@ -21,6 +21,7 @@ use crate::config::{DiskConfig, VcpuCount, VmConfig};
 use crate::confine::{self, DescriptorError};
 use crate::control::{ControlError, Controller};
 use crate::devices::legacy::{I8042, Serial};
+use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::block::{
     Backend, BackendError, Block, ExtentDisk, FileDisk, HostEvents,
 };
@@ -100,6 +101,7 @@ impl Vm {
         devices.add_disks(config.disks, &config.events)?;
         devices.add_vsock(config.vsock)?;
         devices.add_rng()?;
+        devices.add_balloon();
         let (buses, device_threads, slots) = devices.finish()?;
 
         let source = BootSource {
@@ -271,6 +273,11 @@ impl<'a> DeviceSet<'a> {
         let (device, thread) = Rng::new();
         self.virtio.push((Box::new(device), thread));
         Ok(())
+    }
+
+    fn add_balloon(&mut self) {
+        let (device, thread) = Balloon::new();
+        self.virtio.push((Box::new(device), thread));
     }
 
     /// Gives each virtio device its slot; returns the buses, the threads and the slots taken.

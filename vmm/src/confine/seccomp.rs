@@ -35,13 +35,13 @@ pub enum ThreadKind {
     Block,
     /// Serves vsock.
     Vsock,
-    /// Serves random numbers.
-    Rng,
+    /// Serves random numbers, or takes free memory of the guest back.
+    Plain,
 }
 
 impl ThreadKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Block, Self::Vsock, Self::Rng];
+    pub const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Block, Self::Vsock, Self::Plain];
 
     /// System calls of this kind beyond [`for_all_threads`].
     fn calls(self) -> Vec<Call> {
@@ -75,8 +75,8 @@ impl ThreadKind {
                 libc::SYS_sendmsg,
                 libc::SYS_shutdown,
             ]),
-            // What all threads have, `getrandom` among it.
-            Self::Rng => Vec::new(),
+            // What all threads have, `getrandom` and `madvise` among it.
+            Self::Plain => Vec::new(),
         }
     }
 }
@@ -86,7 +86,7 @@ impl From<DeviceKind> for ThreadKind {
         match kind {
             DeviceKind::Block => Self::Block,
             DeviceKind::Vsock => Self::Vsock,
-            DeviceKind::Rng => Self::Rng,
+            DeviceKind::Plain => Self::Plain,
         }
     }
 }
@@ -136,7 +136,6 @@ fn for_all_threads() -> Vec<Call> {
         libc::SYS_brk,
         libc::SYS_munmap,
         libc::SYS_mremap,
-        libc::SYS_madvise,
         libc::SYS_sched_getaffinity,
         // Keys of hash maps.
         libc::SYS_getrandom,
@@ -150,6 +149,9 @@ fn for_all_threads() -> Vec<Call> {
         libc::SYS_exit,
         libc::SYS_exit_group,
     ]);
+    // The allocator and the balloon give memory back; no other advice is taken.
+    let unneeded = libc::MADV_DONTNEED.unsigned_abs().into();
+    calls.push(argument_in(libc::SYS_madvise, 2, &[unneeded]));
     let executable = u64::from(libc::PROT_EXEC.cast_unsigned());
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let compare = Compare::MaskedEq(executable);

@@ -116,7 +116,7 @@ mod tests {
         let (sender, results) = channel();
         for name in ["one", "two"] {
             let sender = sender.clone();
-            starter.spawn(name, ThreadKind::Rng, move || sender.send(name).unwrap()).unwrap();
+            starter.spawn(name, ThreadKind::Plain, move || sender.send(name).unwrap()).unwrap();
         }
         let threads = starter.finish().unwrap();
         assert_eq!(threads.count(), 2);

@@ -4,8 +4,12 @@
 //! at most what one system call moves and consumes exactly that much; callers loop.
 
 use super::Segments;
+use rustix::mm::Advice;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// What the host gives and takes memory in, in bytes.
+const PAGE_SIZE: usize = 4096;
 
 /// An `iovec` array kept from call to call. It holds stale addresses between calls, which nobody
 /// reads.
@@ -82,6 +86,30 @@ impl Segments<'_> {
             // SAFETY: as in `receive_from`; the kernel only reads the memory.
             Ok(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
         })
+    }
+
+    /// Gives the whole pages among what is left back to the host: `madvise(2)` with
+    /// `MADV_DONTNEED`. They read as zeroes afterwards; what fills no page stays as it is.
+    ///
+    /// # Errors
+    /// Those of the system call; what comes after is not given back then.
+    pub fn discard(&self) -> io::Result<()> {
+        for slice in self.front(self.len()) {
+            let guard = slice.ptr_guard_mut();
+            let before = guard.as_ptr().align_offset(PAGE_SIZE);
+            let length = slice.len().saturating_sub(before) / PAGE_SIZE * PAGE_SIZE;
+            if length > 0 {
+                // SAFETY: `before + length` is at most the slice's length, so these are pages of
+                // guest memory, which stays mapped, private and anonymous as it is. That their
+                // bytes change under whoever looks is what guest memory is for; no Rust reference
+                // to them exists.
+                unsafe {
+                    let start = guard.as_ptr().add(before).cast();
+                    rustix::mm::madvise(start, length, Advice::LinuxDontNeed)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs `call` on vectors over the next `limit` bytes, again when a signal interrupts it, and

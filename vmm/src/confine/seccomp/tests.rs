@@ -87,7 +87,23 @@ fn disks_punch_holes_but_never_grow() {
     let grow: fn() = || syscall(libc::SYS_fallocate, [u64::MAX, 0, 0, 1]);
     assert_eq!(signal_after(ThreadKind::Block, punch), 0);
     assert_eq!(signal_after(ThreadKind::Block, grow), libc::SIGSYS);
-    assert_eq!(signal_after(ThreadKind::Rng, punch), libc::SIGSYS);
+    assert_eq!(signal_after(ThreadKind::Plain, punch), libc::SIGSYS);
+}
+
+#[test]
+fn memory_is_given_back_and_no_other_advice_taken() {
+    let give_back: fn() = || syscall(libc::SYS_madvise, [0, 0, 4, 0]);
+    // MADV_REMOVE, which punches holes into files, and MADV_HWPOISON.
+    let attempts: [fn(); 2] = [
+        || syscall(libc::SYS_madvise, [0, 0, 9, 0]),
+        || syscall(libc::SYS_madvise, [0, 0, 100, 0]),
+    ];
+    for kind in ThreadKind::ALL {
+        assert_eq!(signal_after(kind, give_back), 0, "{kind:?}");
+        for attempt in attempts {
+            assert_eq!(signal_after(kind, attempt), libc::SIGSYS, "{kind:?}");
+        }
+    }
 }
 
 #[test]

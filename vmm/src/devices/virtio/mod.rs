@@ -11,10 +11,12 @@
 //! threads, and a worker on a thread of its own ([`DeviceThread`]) serves the queues. Everything a
 //! worker will ever need is made before the VMM locks itself in.
 
+pub mod balloon;
 pub mod block;
 mod interrupt;
 mod mailbox;
 pub mod rng;
+mod serve;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;

@@ -36,6 +36,6 @@ pub enum ThreadKind {
     /// `epoll_wait`, `epoll_ctl`, `accept4`, `recvmsg`, `recvfrom`, `sendmsg`, `sendto`,
     /// `shutdown`, `close`.
     Vsock,
-    /// `getrandom`.
-    Rng,
+    /// `getrandom`, and `madvise` with `MADV_DONTNEED`, which all threads may.
+    Plain,
 }

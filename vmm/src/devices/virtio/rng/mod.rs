@@ -6,11 +6,10 @@
 #[cfg(test)]
 mod tests;
 
-use crate::devices::virtio::mailbox::{WorkerHandle, WorkerPort, worker};
-use crate::devices::virtio::{
-    ActivateError, Activation, ActiveQueue, DeviceInterrupt, DeviceThread, ThreadKind, VirtioDevice,
-};
-use crate::virtqueue::{Chain, RingError, Segments, VirtQueue};
+use super::serve::serve;
+use crate::devices::virtio::mailbox::{WorkerHandle, worker};
+use crate::devices::virtio::{ActivateError, Activation, DeviceThread, ThreadKind, VirtioDevice};
+use crate::virtqueue::Segments;
 use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
@@ -34,10 +33,12 @@ impl Rng {
     #[must_use]
     pub fn new() -> (Self, DeviceThread) {
         let (handle, port) = worker();
+        let fill =
+            |activation, port: &_| serve(activation, port, |chain| fill(&mut chain.writable));
         let thread = DeviceThread {
             name: "rng".to_owned(),
-            kind: ThreadKind::Rng,
-            body: Box::new(move || port.run(serve)),
+            kind: ThreadKind::Plain,
+            body: Box::new(move || port.run(fill)),
         };
         (Self { worker: handle }, thread)
     }
@@ -66,43 +67,6 @@ impl VirtioDevice for Rng {
 
     fn reset(&mut self) {
         self.worker.stop();
-    }
-}
-
-fn serve(activation: Activation, port: &WorkerPort) {
-    let Activation { memory, queues, interrupt, .. } = activation;
-    let Some(ActiveQueue { queue, kick }) = queues.into_iter().next() else { return };
-    let mut queue = VirtQueue::new(&memory, queue);
-    let mut chain = Chain::default();
-    while !port.stopping() {
-        if drain(&mut queue, &mut chain, &interrupt, port).is_err() {
-            interrupt.needs_reset();
-            return;
-        }
-        // An error is a signal that interrupted the wait: look at the queue once more.
-        let _ = kick.read();
-    }
-}
-
-/// Fills what is available, and asks for a kick when nothing is.
-fn drain<'m>(
-    queue: &mut VirtQueue<'m>,
-    chain: &mut Chain<'m>,
-    interrupt: &DeviceInterrupt,
-    port: &WorkerPort,
-) -> Result<(), RingError> {
-    loop {
-        queue.disable_kicks()?;
-        while !port.stopping() && queue.pop(chain)? {
-            let filled = fill(&mut chain.writable);
-            queue.complete(chain, filled)?;
-        }
-        if queue.take_interrupt()? {
-            interrupt.used_buffers();
-        }
-        if port.stopping() || !queue.enable_kicks()? {
-            return Ok(());
-        }
     }
 }
 
