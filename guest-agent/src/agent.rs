@@ -25,12 +25,14 @@ use crate::processes::{Member, Processes};
 use crate::reaper::Reaper;
 use crate::stream::{End, Streams};
 use crate::tasks::{self, Place};
+use crate::trim::Trim;
 use crate::{describe, shutdown, vsock};
 
 const CHILDREN: Token = Token(0);
 const LISTENER: Token = Token(1);
 const CONTROL: Token = Token(2);
 const FREEZER: Token = Token(3);
+const TRIM: Token = Token(4);
 /// Launches have the tokens from here on, by the number of their process.
 const FIRST_LAUNCH: Token = Token(1 << 32);
 const FIRST_STREAM: Token = Token(1 << 33);
@@ -57,6 +59,8 @@ pub(crate) enum AgentError {
     Dial(#[source] Errno),
     #[error("cannot freeze the container")]
     Freezer(#[source] Errno),
+    #[error("cannot set a timer")]
+    Timer(#[source] Errno),
     #[error(transparent)]
     Control(#[from] ControlError),
 }
@@ -91,6 +95,7 @@ pub(crate) struct Agent {
     listener: OwnedFd,
     control: Control,
     streams: Streams,
+    trim: Trim,
     guest: Result<Guest, BootError>,
     life: Life,
     processes: Processes,
@@ -119,6 +124,8 @@ impl Agent {
             })
             .map_err(AgentError::Poll)?;
         let streams = Streams::new(FIRST_STREAM);
+        let trim = Trim::new().map_err(AgentError::Timer)?;
+        poll.watch(trim.as_fd(), TRIM, EventFlags::IN).map_err(AgentError::Poll)?;
         let guest = Guest::prepare();
         Ok(Self {
             poll,
@@ -126,6 +133,7 @@ impl Agent {
             listener,
             control,
             streams,
+            trim,
             guest,
             life: Life::Idle,
             processes: Processes::default(),
@@ -158,6 +166,7 @@ impl Agent {
                 LISTENER => self.on_connection()?,
                 CONTROL => self.on_control()?,
                 FREEZER => self.on_freezer()?,
+                TRIM => self.trim.on_timer().map_err(AgentError::Timer)?,
                 token => match launched(token) {
                     Some(process) => self.on_launch(process)?,
                     None => self.on_stream(token, flags)?,

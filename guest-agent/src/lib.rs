@@ -41,6 +41,7 @@ mod shutdown;
 mod stats;
 mod stream;
 mod tasks;
+mod trim;
 mod vsock;
 
 use std::error::Error;
