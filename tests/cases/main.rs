@@ -19,6 +19,7 @@ mod hostile;
 mod image_commands;
 mod images;
 mod lifecycle;
+mod observe;
 mod registry;
 mod streams;
 mod terminal;

@@ -56,15 +56,24 @@ pub fn point_in_time(text: &str) -> Result<Timestamp> {
     if let Ok(local) = local {
         return Ok(local.to_zoned(TimeZone::system())?.timestamp());
     }
-    if let Ok(seconds) = text.parse() {
-        return Ok(Timestamp::from_second(seconds)?);
+    if let Some(at) = since_1970(text) {
+        return Ok(at);
     }
     let ago =
         humantime::parse_duration(text).ok().and_then(|ago| SystemTime::now().checked_sub(ago));
-    let ago = ago.with_context(|| {
-        format!("'{text}' is neither a point in time (2026-01-31T12:00:00Z) nor how long ago (24h)")
-    })?;
+    let ago =
+        ago.with_context(|| format!("failed to parse value as time or duration: {text:?}"))?;
     Ok(Timestamp::try_from(ago)?)
+}
+
+/// Seconds, with up to nine digits of a fraction.
+fn since_1970(text: &str) -> Option<Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds = format!("{fraction:0<9}").parse().ok()?;
+    Timestamp::new(seconds.parse().ok()?, nanoseconds).ok()
 }
 
 /// Filters of images.
@@ -182,6 +191,10 @@ mod tests {
         let hour = Timestamp::now().duration_since(at("1h0m")).as_secs();
         assert!((3599..=3601).contains(&hour), "{hour}");
         assert!(at("2026-01-02") < at("2026-01-03T00:00:00"));
+        assert_eq!(at("2026-01-02T03:04"), at("2026-01-02T03:04:00"));
+        assert_eq!(at("2026-01-02T03"), at("2026-01-02T03:00:00"));
+        assert_eq!(at("1767323045.000000001").as_nanosecond() % 1_000, 1);
+        assert_eq!(at("1767323045.5").subsec_millisecond(), 500);
         assert!(point_in_time("soon").is_err());
     }
 

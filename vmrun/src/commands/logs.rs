@@ -7,7 +7,8 @@ use std::{
 };
 
 use agent_protocol::Stream;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 
 use super::{Host, filters::point_in_time};
 use crate::{
@@ -25,8 +26,8 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
     }
     let selection = Selection {
         tail: args.tail.0,
-        since: args.since.as_deref().map(point_in_time).transpose()?,
-        until: args.until.as_deref().map(point_in_time).transpose()?,
+        since: time(args.since.as_deref(), "since")?,
+        until: time(args.until.as_deref(), "until")?,
     };
     let folder = container.folder();
     let reader = LogReader::open(folder, &config, selection)?;
@@ -40,6 +41,11 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         shown => shown,
     }
+}
+
+fn time(given: Option<&str>, name: &str) -> Result<Option<Timestamp>> {
+    let parse = |text| point_in_time(text).with_context(|| format!("invalid value for {name:?}"));
+    given.map(parse).transpose()
 }
 
 /// Whether a container's output may still grow.

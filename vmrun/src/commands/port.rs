@@ -1,5 +1,7 @@
 //! `vmrun port`: containers have no network yet, so none of their ports is published.
 
+use std::num::IntErrorKind;
+
 use anyhow::{Result, bail};
 
 use super::Host;
@@ -17,8 +19,13 @@ pub fn port(args: &PortArgs) -> Result<()> {
 /// A port with its protocol.
 fn canonical(port: &str) -> Result<String> {
     let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-    if number.parse::<u16>().is_err() {
-        bail!("invalid port {number:?}: a number from 0 to 65535 is wanted");
+    // Docker's words, though it is not Go that looks at it.
+    if let Err(error) = number.parse::<u16>() {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        bail!("strconv.ParseUint: parsing {number:?}: {why}");
     }
     Ok(format!("{number}/{protocol}"))
 }

@@ -76,7 +76,8 @@ pub struct Event {
 impl Event {
     /// Something that happens to a container now.
     pub fn of_container(container: &Record, action: &str) -> Self {
-        let event = Self::new(Kind::Container, action, container.id.as_str());
+        let mut event = Self::new(Kind::Container, action, container.id.as_str());
+        event.attributes.clone_from(&container.labels);
         event.with("image", &container.image.reference).with("name", container.name.as_str())
     }
 

@@ -8,7 +8,7 @@ use jiff::{
 use serde_json::{Map, Value, json};
 
 use super::{Event, Kind};
-use crate::template::Format;
+use crate::{error::failure, template::Format};
 
 /// How events are shown.
 pub enum EventFormat {
@@ -22,7 +22,11 @@ impl EventFormat {
         match format {
             None | Some("") => Ok(Self::Line),
             Some("json" | "{{json .}}") => Ok(Self::Json),
-            Some(template) => Format::parse(template).map(Self::Template),
+            Some(template) => match Format::parse(template) {
+                Ok(template) => Ok(Self::Template(template)),
+                // As in Docker.
+                Err(error) => Err(failure(64, format!("Error parsing format: {error}"))),
+            },
         }
     }
 

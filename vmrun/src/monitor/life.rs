@@ -118,6 +118,8 @@ pub enum Milestone {
     },
     /// The command has been sent a signal.
     Signalled(u8),
+    /// A client has joined its streams.
+    Attached,
     /// A command beside it: Docker's words for what happened to it.
     Exec(String),
     /// The end is known while a client still has output to read.

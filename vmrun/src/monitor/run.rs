@@ -242,7 +242,7 @@ impl Tenure {
                     self.ending.set(true);
                     condition.stopped |= for_good;
                 }
-                Milestone::Signalled(_) | Milestone::Exec(_) => return,
+                Milestone::Attached | Milestone::Signalled(_) | Milestone::Exec(_) => return,
                 Milestone::Ended(exit) => {
                     condition.state = State::Exited { started, finished: Timestamp::now(), exit };
                 }
@@ -253,6 +253,7 @@ impl Tenure {
 
     fn announce_milestone(&self, milestone: &Milestone) {
         match milestone {
+            Milestone::Attached => self.announce("attach", &[]),
             Milestone::Started => self.announce("start", &[]),
             Milestone::Paused => self.announce("pause", &[]),
             Milestone::Unpaused => self.announce("unpause", &[]),

@@ -39,7 +39,7 @@ pub fn parse(words: &[String]) -> Result<Vec<Shown>> {
                 'o' => {
                     let rest = letters.get(at + 1..).filter(|rest| !rest.is_empty());
                     let Some(list) = rest.or_else(|| words.next()) else {
-                        bail!("format specification must follow -o");
+                        bail!("ps: error: format specification must follow -o");
                     };
                     own(list, &mut chosen)?;
                     break;
@@ -75,7 +75,7 @@ fn own(list: &str, chosen: &mut Vec<Shown>) -> Result<()> {
     };
     for name in names.split([',', ' ']).filter(|name| !name.is_empty()) {
         let Some(column) = columns::find(name) else {
-            bail!("unknown user-defined format specifier {name:?}");
+            bail!("ps: error: unknown user-defined format specifier {name:?}");
         };
         chosen.push(Shown { header: column.header.into(), column });
     }
@@ -128,8 +128,8 @@ mod tests {
         for (words, words_of_error) in [
             (&["--forest"][..], "ps option '--forest' is not supported"),
             (&["-efL"], "ps option '-efL' is not supported"),
-            (&["-o"], "format specification must follow -o"),
-            (&["-o", "pid,colour"], "unknown user-defined format specifier \"colour\""),
+            (&["-o"], "ps: error: format specification must follow -o"),
+            (&["-o", "pid,colour"], "ps: error: unknown user-defined format specifier \"colour\""),
             (&["-o", "user,cmd"], "Couldn't find PID field in ps output"),
         ] {
             let error = headers(words);

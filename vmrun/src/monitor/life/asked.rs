@@ -17,6 +17,9 @@ impl Life<'_> {
                 self.refuse(client, "the container's files are in use; try again");
             }
             Request::Attach { stdin, stdout, stderr, size } => {
+                if stdin || stdout || stderr {
+                    (self.note)(Milestone::Attached);
+                }
                 self.size = size.or(self.size);
                 if !self.streams.attach(client, [stdin, stdout, stderr], fds) {
                     self.clients.remove(client);

@@ -185,7 +185,9 @@ impl Rig {
         let streams = self.boot();
         self.tell(&STARTED);
         assert_eq!(self.event(), Event::Started);
-        assert_eq!(self.recorded.recv_timeout(LONG), Ok(Milestone::Started));
+        for milestone in [Milestone::Attached, Milestone::Started] {
+            assert_eq!(self.recorded.recv_timeout(LONG), Ok(milestone));
+        }
         streams
     }
 
