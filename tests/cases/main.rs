@@ -18,6 +18,7 @@ mod host_disk_full;
 mod hostile;
 mod image_commands;
 mod images;
+mod kills;
 mod lifecycle;
 mod observe;
 mod registry;
