@@ -48,30 +48,44 @@ impl Session {
         containers: &Containers,
         container: &Container,
     ) -> Result<Self> {
-        let mut last = None;
+        let runtime = paths.runtime_of(container.record.id.as_str());
         for _ in 0..TRIES {
-            let runs = containers.status(container)?.is_running();
             let monitor = match connect(paths, container) {
                 Ok(monitor) => monitor,
-                Err(error) if runs => {
-                    // It is about to end, or to be started again.
-                    last = Some(error);
+                // It is about to end, or to be started again.
+                Err(_) if containers.status(container)?.is_running() => {
                     thread::sleep(PAUSE);
                     continue;
                 }
                 Err(_) => start_monitor(container)?,
             };
-            let runtime = paths.runtime_of(container.record.id.as_str());
-            let session = Self { monitor, runtime };
-            match session.ask(&Request::Hold) {
-                Ok(()) => return Ok(session),
-                Err(error) => last = Some(error),
+            let session = Self { monitor, runtime: runtime.clone() };
+            if session.hold()? {
+                return Ok(session);
             }
-            if !containers.status(container)?.is_running() && last.is_some() {
-                thread::sleep(PAUSE);
+            thread::sleep(PAUSE);
+        }
+        bail!("container {} is in use all the time", container.record.id.short())
+    }
+
+    /// Asks for the container's files; whether they can be had of this monitor. One that ends has
+    /// none any more, one that does not come to be has been forestalled.
+    fn hold(&self) -> Result<bool> {
+        if self.send(&Request::Hold).is_err() {
+            return Ok(false);
+        }
+        loop {
+            match self.monitor.receive() {
+                Ok(Some((Event::Done, _))) => return Ok(true),
+                Ok(Some((Event::StartFailed { status, message }, _))) => {
+                    return Err(failure(status, message));
+                }
+                Ok(Some((Event::Refused(_) | Event::Exited { .. }, _)) | None) | Err(_) => {
+                    return Ok(false);
+                }
+                Ok(Some(_)) => {}
             }
         }
-        Err(last.unwrap_or_else(|| failure(1, "the container cannot be got hold of")))
     }
 
     /// Asks for something that is done or refused.
@@ -100,6 +114,7 @@ impl Session {
                 Event::Exited { status, .. } | Event::StartFailed { status, .. } => {
                     return Ok(status);
                 }
+                Event::Refused(why) => bail!("{why}"),
                 _ => {}
             }
         }

@@ -186,9 +186,14 @@ impl Containers {
         Ok(Status::new(if locked { condition } else { container.condition()? }, locked))
     }
 
-    /// Takes the run lock for the monitor; [`ContainerError::Running`] if it runs already.
-    pub fn begin_run(&self, container: &Container) -> Result<RunLock, ContainerError> {
-        self.lock_at_rest(container).map(|(_, run)| run)
+    /// Takes the run lock for the monitor; [`ContainerError::Running`] if it runs already, and
+    /// unless it is to `wait`, also if its files are held for a moment.
+    pub fn begin_run(&self, container: &Container, wait: bool) -> Result<RunLock, ContainerError> {
+        if wait {
+            return self.lock_at_rest(container).map(|(_, run)| run);
+        }
+        let _lock = self.lock()?;
+        container.lock()
     }
 
     /// Deletes a container that is not running, with its disk.

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, io, os::fd::OwnedFd, thread};
 
-use anyhow::{Context, Result};
-
 use super::{
     life::{Happened, Teller},
     protocol::{Connection, Event, Listener, Request},
@@ -49,12 +47,6 @@ impl Clients {
         Ok(())
     }
 
-    /// Takes the first client in; gives what it asks first.
-    pub fn add_first(&mut self, connection: &Connection) -> Result<(ClientId, Asked)> {
-        let (request, fds) = connection.receive()?.context("the client is gone")?;
-        Ok((self.add(connection.try_clone()?)?, Asked { request, fds }))
-    }
-
     /// Takes a client in; what it asks arrives as [`Happened::Asked`].
     pub fn add(&mut self, connection: Connection) -> io::Result<ClientId> {
         let id = self.next;
@@ -86,11 +78,6 @@ impl Clients {
         if let Some(connection) = self.connected.get(&id) {
             let _ = connection.send_now(event);
         }
-    }
-
-    /// Whether nobody is connected.
-    pub fn is_empty(&self) -> bool {
-        self.connected.is_empty()
     }
 
     /// Tells every client. One that does not listen is not waited for: its socket takes dozens of

@@ -32,7 +32,7 @@ use super::{
     clients::{Asked, ClientId, Clients},
     guest::Agent,
     patience::Patience,
-    protocol::{Connection, Event},
+    protocol::{Connection, Event, Request},
     spec,
     streams::Streams,
     vm::{VmProcess, printable},
@@ -147,8 +147,9 @@ pub struct Life<'a> {
     /// When a command that was asked to end is killed.
     kill_at: Option<Instant>,
     patience: Patience,
-    /// The files are wanted, not the command.
+    /// The files are wanted, not the command, for as long as one of the holders is connected.
     hold: bool,
+    holders: Vec<ClientId>,
     /// The control connection is closed although the VM lives.
     hung_up: bool,
     /// The user wants the end now, with or without the rest of the output.
@@ -194,6 +195,7 @@ impl<'a> Life<'a> {
             kill_at: None,
             patience,
             hold: false,
+            holders: Vec::new(),
             hung_up: false,
             killed: false,
             aborted: None,
@@ -218,7 +220,10 @@ impl<'a> Life<'a> {
             // A VM process that ended at once is about to tell why.
             self.agent_gone(None);
         }
-        let mut event = first.map(|(client, asked)| Happened::Asked(client, asked));
+        let mut event = first.map(|(client, asked)| {
+            self.hold = matches!(asked.request, Request::Hold);
+            Happened::Asked(client, asked)
+        });
         loop {
             let over = match event {
                 Some(happened) => self.happened(happened),
@@ -278,7 +283,13 @@ impl<'a> Life<'a> {
         self.streams.forget(client);
         self.pause.forget(client);
         self.settle_pause();
-        if matches!(self.phase, Phase::Held) && self.clients.is_empty() {
+        self.holders.retain(|holder| *holder != client);
+        self.release_if_unwanted();
+    }
+
+    /// Ends a run that was for the container's files when nobody wants them any more.
+    fn release_if_unwanted(&mut self) {
+        if matches!(self.phase, Phase::Held) && self.holders.is_empty() {
             self.tell_agent(&ToAgent::Release);
             let status = ExitStatus { cause: ExitCause::Code(0), oom_killed: false };
             self.phase = Phase::Ending { status, unmounted: false };
@@ -355,8 +366,10 @@ impl<'a> Life<'a> {
         self.deadline = None;
         if self.hold {
             self.phase = Phase::Held;
-            self.clients.tell(&Event::Done);
-            return;
+            for holder in &self.holders {
+                self.clients.answer(*holder, &Event::Done);
+            }
+            return self.release_if_unwanted();
         }
         self.phase = Phase::Running;
         if let Some(checker) = &mut self.checker {

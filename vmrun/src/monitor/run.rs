@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{
     CONTROL_SOCKET,
-    clients::Clients,
+    clients::{Asked, Clients},
     guest::Agent,
     life::{Events, FAILED, Happened, Life, Milestone, Outcome, Parts},
     patience::Patience,
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     container::{
-        Backoff, Condition, Container, ContainerId, Containers, Exit, Health, RestartPolicy,
-        RunLock, State,
+        Backoff, Condition, Container, ContainerError, ContainerId, Containers, Exit, Health,
+        RestartPolicy, RunLock, State,
     },
     events,
     logs::LogWriter,
@@ -79,7 +79,16 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
     let guest = paths.guest()?;
     let containers = Containers::new(paths.clone());
     let container = containers.open(&ContainerId::try_from(id.to_owned())?)?;
-    let lock = containers.begin_run(&container)?;
+    // What the first client asks comes before all else, so that no output is lost.
+    let (request, fds) = first.receive()?.context("the client is gone")?;
+    let hold = matches!(request, Request::Hold);
+    let lock = match containers.begin_run(&container, !hold) {
+        // Somebody else has the files, and can be asked for them.
+        Err(error @ ContainerError::Running(_)) if hold => {
+            return Ok(first.send(&Event::Refused(error.to_string()), &[])?);
+        }
+        lock => lock?,
+    };
     let condition = container.condition()?;
     let tenure = Tenure {
         runtime: paths.runtime_of(id),
@@ -93,7 +102,7 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
         ending: Cell::new(false),
     };
     make_private(&tenure.runtime)?;
-    let lived = tenure.live(first);
+    let lived = tenure.live(first, Asked { request, fds });
     let _ = std::fs::remove_dir_all(&tenure.runtime);
     match lived {
         Ok((clients, outcome)) => {
@@ -112,7 +121,7 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
 impl Tenure {
     /// Lives through all runs; when this returns the last VM has let go of the disk. A run that was
     /// only for the container's files has no exit.
-    fn live(&self, first: &Connection) -> Result<(Clients, Outcome)> {
+    fn live(&self, first: &Connection, asked_first: Asked) -> Result<(Clients, Outcome)> {
         let (asked, requests) = bounded(WAITING);
         // The guest boots while the rest is made ready.
         let mut vm = self.boot()?;
@@ -120,10 +129,8 @@ impl Tenure {
         let listener = Listener::bind(&self.runtime, CONTROL_SOCKET)
             .with_context(|| format!("cannot listen in {}", self.runtime.display()))?;
         clients.listen(listener).context("cannot start a thread")?;
-        // What the first client asks comes before all else, so that no output is lost.
-        let first = clients.add_first(first)?;
-        let hold = matches!(first.1.request, Request::Hold);
-        if !hold {
+        let first = (clients.add(first.try_clone()?)?, asked_first);
+        if !matches!(first.1.request, Request::Hold) {
             self.condition.replace(State::Starting.into());
             self.record()?;
         }

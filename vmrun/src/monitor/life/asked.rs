@@ -74,10 +74,13 @@ impl Life<'_> {
     /// about to start it has the last word.
     fn hold(&mut self, client: ClientId) {
         match self.phase {
-            Phase::Booting => self.hold = true,
-            Phase::Running | Phase::Held => self.clients.answer(client, &Event::Done),
-            Phase::Starting if self.hold => {}
-            Phase::Starting | Phase::Ending { .. } => {
+            Phase::Booting | Phase::Starting if self.hold => self.holders.push(client),
+            Phase::Held => {
+                self.holders.push(client);
+                self.clients.answer(client, &Event::Done);
+            }
+            Phase::Running => self.clients.answer(client, &Event::Done),
+            Phase::Booting | Phase::Starting | Phase::Ending { .. } => {
                 self.refuse(client, "the container is starting or ending; try again");
             }
         }

@@ -21,7 +21,7 @@ use agent_protocol::{
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::monitor::protocol::Request;
+
 use crate::vm_process::VSOCK_SOCKET;
 
 /// For what is to be waited for in vain.
@@ -90,7 +90,8 @@ impl Plan {
             let vm = VmProcess::spawn(&mut command, &happened).unwrap();
             let agent = Agent::new(control, patience.send, happened.clone()).unwrap();
             let mut clients = Clients::new(asked);
-            let first = clients.add_first(&theirs).unwrap();
+            let (request, fds) = theirs.receive().unwrap().unwrap();
+            let first = (clients.add(theirs).unwrap(), Asked { request, fds });
             let note = |milestone| note.send(milestone).unwrap();
             let parts = Parts {
                 record: record(ephemeral),
