@@ -29,10 +29,10 @@ const STATES: &[&str] =
 
 pub fn ps(args: &PsArgs) -> Result<()> {
     let host = Host::open()?;
-    host.containers.sweep()?;
+    let kept = host.containers.sweep()?;
     let wanted = Wanted::parse(&host, args)?;
     let mut rows = Vec::new();
-    for (container, status) in host.containers.list_with_status()? {
+    for (container, status) in host.containers.with_status(kept)? {
         if rows.len() < wanted.most && wanted.fits(&container, &status) {
             rows.push(row(&host, &container, &status, args)?);
         }

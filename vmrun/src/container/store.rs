@@ -138,8 +138,16 @@ impl Containers {
 
     /// Every container and its status, as [`Self::list`] has them; none that is removed meanwhile.
     pub fn list_with_status(&self) -> Result<Vec<(Container, Status)>, ContainerError> {
+        self.with_status(self.list()?)
+    }
+
+    /// Containers and their status; none that is removed meanwhile.
+    pub fn with_status(
+        &self,
+        containers: Vec<Container>,
+    ) -> Result<Vec<(Container, Status)>, ContainerError> {
         let mut found = Vec::new();
-        for container in self.list()? {
+        for container in containers {
             match self.status(&container) {
                 Ok(status) => found.push((container, status)),
                 Err(ContainerError::NotFound(_)) => {}
@@ -265,7 +273,8 @@ impl Containers {
 
     /// Removes what killed commands left: half-made containers, and `--rm` containers whose monitor
     /// died. Leaves alone whatever it cannot lock or delete.
-    pub fn sweep(&self) -> Result<(), ContainerError> {
+    /// Gives what it kept, as [`Self::list`] does.
+    pub fn sweep(&self) -> Result<Vec<Container>, ContainerError> {
         let _lock = self.lock()?;
         let folder = self.paths.containers();
         for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))?.flatten() {
@@ -273,17 +282,16 @@ impl Containers {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        for container in self.list()? {
-            let over =
-                !matches!(container.condition(), Ok(Condition { state: State::Created, .. }));
-            if container.record.remove_on_exit
-                && over
-                && let Ok(_run) = container.lock()
-            {
-                let _ = self.delete(&container);
+        let mut kept = self.list()?;
+        kept.retain(|container| {
+            let is_over =
+                || !matches!(container.condition(), Ok(Condition { state: State::Created, .. }));
+            match container.record.remove_on_exit && is_over() {
+                true => container.lock().map(|_run| self.delete(container)).is_err(),
+                false => true,
             }
-        }
-        Ok(())
+        });
+        Ok(kept)
     }
 
     fn delete(&self, container: &Container) -> Result<(), ContainerError> {
