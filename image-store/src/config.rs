@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How an image wants to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,29 +16,32 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "null_is_default")]
     pub user: String,
     /// `NAME=value` each.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
     pub env: Vec<String>,
     /// Prefixed to the command.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
     pub entrypoint: Vec<String>,
     /// The command, or the entrypoint's arguments.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
     pub cmd: Vec<String>,
     /// Working directory; empty for `/`.
     #[serde(deserialize_with = "null_is_default")]
     pub working_dir: String,
     /// `port/protocol` each.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// Paths that are volumes.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "map_or_null")]
     pub volumes: BTreeMap<String, Empty>,
     /// Free-form labels.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "map_or_null")]
     pub labels: BTreeMap<String, String>,
     /// Signal that asks the command to stop: a name or number; empty for SIGTERM.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
+    /// Instructions for images that are built of this one.
+    #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
+    pub on_build: Vec<String>,
 }
 
 /// The `{}` that JSON sets have for values.
@@ -54,6 +57,17 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+fn list_or_null<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    if list.is_empty() { serializer.serialize_none() } else { list.serialize(serializer) }
+}
+
+fn map_or_null<S: Serializer, T: Serialize>(
+    map: &BTreeMap<String, T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    if map.is_empty() { serializer.serialize_none() } else { map.serialize(serializer) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +80,17 @@ mod tests {
         assert_eq!(config.user, "a:b");
         assert_eq!(config.cmd, ["sh"]);
         assert!(config.env.is_empty() && config.exposed_ports.contains_key("80/tcp"));
+    }
+
+    #[test]
+    fn what_is_not_said_is_written_as_docker_writes_it() {
+        let config = ImageConfig { cmd: vec!["sh".to_owned()], ..ImageConfig::default() };
+        let text = serde_json::to_value(&config).unwrap();
+        let expected = serde_json::json!({
+            "User": "", "Env": null, "Entrypoint": null, "Cmd": ["sh"], "WorkingDir": "",
+            "Volumes": null, "Labels": null, "OnBuild": null,
+        });
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line. `vmrun [OPTIONS] IMAGE …` is `vmrun run [OPTIONS] IMAGE …`.
 
+mod changes;
 mod container;
 mod copy;
 mod images;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use changes::*;
 pub use container::*;
 pub use copy::*;
 pub use images::*;
@@ -23,7 +25,7 @@ pub use run::*;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
-const NOT_YET: &[&str] = &["build", "commit", "diff", "export", "network", "search", "volume"];
+const NOT_YET: &[&str] = &["build", "export", "network", "search", "volume"];
 
 /// Commands that vmrun starts itself with.
 const INTERNAL: &[&str] = &["monitor", "vmm"];
@@ -98,6 +100,14 @@ pub enum Action {
     #[command(after_help = "Examples:\n  vmrun cp web:/etc/nginx/nginx.conf .\n  \
         vmrun cp site/. web:/srv\n  vmrun cp web:/var/log - | tar t")]
     Cp(CpArgs),
+    /// List what a container has changed in its files
+    #[command(after_help = "Example:\n  vmrun diff web      A is added, C changed, D deleted")]
+    Diff(DiffArgs),
+    /// Make an image of a container and what it has changed
+    #[command(
+        after_help = "Example:\n  vmrun commit -m 'with curl' -c 'CMD [\"curl\"]' web mine:1"
+    )]
+    Commit(CommitArgs),
     /// Run a command in a running container
     #[command(after_help = "Examples:\n  vmrun exec -it web sh\n  vmrun exec db pg_dump app")]
     Exec(Box<ExecArgs>),

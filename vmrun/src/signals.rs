@@ -33,23 +33,9 @@ pub fn parse(text: &str) -> Option<u8> {
     REAL_TIME.contains(&number).then_some(number)
 }
 
-/// The name of a signal with `SIG`, or its number if it has none.
-pub fn name(number: u8) -> String {
-    let index = usize::from(number).checked_sub(1);
-    match index.and_then(|index| NAMES.get(index)) {
-        Some(name) => format!("SIG{name}"),
-        None => number.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_found_again() {
-        assert_eq!((name(15), name(37), name(0)), ("SIGTERM".into(), "37".into(), "0".into()));
-    }
 
     #[test]
     fn signals_are_known_by_name_and_number() {

@@ -1,7 +1,5 @@
 //! `vmrun import`: an image of one layer, from the root file system in a tar archive.
 
-mod changes;
-
 use std::{
     fs::File,
     io::{self, IsTerminal, Read},
@@ -13,7 +11,7 @@ use image_store::{Digest, ImageConfig, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Host, print};
+use super::{Host, changes, print};
 use crate::{cli::ImportArgs, error::failure, events::Event};
 
 pub fn import(args: &ImportArgs) -> Result<()> {

@@ -3,8 +3,6 @@
 //! Fields that Docker has for things vmrun does not have (a storage driver, cgroup settings) are
 //! left out; where scripts expect a field to be there it is, empty as Docker leaves it.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use image_store::{FindError, ImageDetails, Reference};
 use jiff::Timestamp;
@@ -16,7 +14,6 @@ use crate::{
     cli::{InspectArgs, Kind},
     container::{Condition, Container, ContainerError, Record, RestartPolicy, State, Status},
     error::failure,
-    signals,
     template::Format,
 };
 
@@ -187,36 +184,22 @@ fn container(host: &Host, container: &Container, size: bool) -> Result<Value> {
     shown["Config"] = json!({
         "Hostname": record.hostname,
         "Domainname": "",
-        "User": command.user,
         "Tty": command.terminal,
         "OpenStdin": command.stdin,
-        "Env": command.env.iter().map(|entry| text(entry)).collect::<Vec<_>>(),
-        "Cmd": words,
         "Image": record.image.reference,
-        "WorkingDir": command.cwd,
-        "Entrypoint": null,
-        "Labels": record.labels,
-        "StopSignal": signals::name(command.stop_signal),
     });
+    let said = serde_json::to_value(&record.config)?;
+    for (name, value) in said.as_object().into_iter().flatten() {
+        shown["Config"][name] = value.clone();
+    }
+    shown["Config"]["Labels"] = json!(record.labels);
     if let Some(check) = &record.health {
-        let mut test = vec!["CMD"];
-        test.extend(check.command.iter().map(String::as_str));
-        shown["Config"]["Healthcheck"] = json!({
-            "Test": test,
-            "Interval": nanoseconds(check.interval),
-            "Timeout": nanoseconds(check.timeout),
-            "StartPeriod": nanoseconds(check.start_period),
-            "Retries": check.retries,
-        });
+        shown["Config"]["Healthcheck"] = check.to_config();
     }
     if let Some(seconds) = record.stop_timeout {
         shown["Config"]["StopTimeout"] = seconds.into();
     }
     Ok(shown)
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What the container may use, and how it is set up.

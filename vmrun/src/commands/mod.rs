@@ -1,7 +1,10 @@
 //! The commands of the CLI, one file each; what several of them need is here.
 
+mod changes;
+mod commit;
 mod cp;
 mod df;
+mod diff;
 mod doctor;
 mod events;
 mod exec;
@@ -79,6 +82,8 @@ pub fn run(action: Action) -> Result<u8> {
             info::info(&args).map(|()| 0)
         }
         Action::Events(args) => events::events(&args).map(|()| 0),
+        Action::Diff(args) => diff::diff(&args).map(|()| 0),
+        Action::Commit(args) => commit::commit(&args).map(|()| 0),
         Action::Load(args) => load::load(&args).map(|()| 0),
         Action::Images(args) => images::images(&args).map(|()| 0),
         Action::Rmi(args) => rmi::rmi(&args),

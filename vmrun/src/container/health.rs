@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Results kept.
 const KEPT: usize = 5;
@@ -46,6 +47,26 @@ pub struct HealthResult {
     pub end: Timestamp,
     pub exit_code: i32,
     pub output: String,
+}
+
+impl HealthCheck {
+    /// As an image's config has it.
+    pub fn to_config(&self) -> Value {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let test = match self.command.as_slice() {
+            [shell, option, line] if shell == "/bin/sh" && option == "-c" => {
+                vec!["CMD-SHELL".to_owned(), line.clone()]
+            }
+            words => [&["CMD".to_owned()], words].concat(),
+        };
+        json!({
+            "Test": test,
+            "Interval": nanoseconds(self.interval),
+            "Timeout": nanoseconds(self.timeout),
+            "StartPeriod": nanoseconds(self.start_period),
+            "Retries": self.retries,
+        })
+    }
 }
 
 impl Default for Health {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use agent_protocol::{Limit, Tmpfs};
-use image_store::{ImageId, RootKey};
+use image_store::{ImageConfig, ImageId, RootKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,10 @@ pub struct Record {
     pub created: Timestamp,
     pub image: ImageUse,
     pub command: Command,
+    /// What the image says and what the options say instead, as Docker keeps it: what an image that
+    /// is made of the container says.
+    #[serde(default)]
+    pub config: ImageConfig,
     pub hostname: String,
     pub resources: Resources,
     /// `--rm`: the container is removed when it ends.

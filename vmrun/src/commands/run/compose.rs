@@ -6,7 +6,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 use anyhow::{Context, Result, bail};
 use image_store::ImageConfig;
 
-use super::env;
+use super::env::Variables;
 use crate::{cli::ContainerArgs, container::Command, signals};
 
 const SIGTERM: u8 = 15;
@@ -39,6 +39,31 @@ pub fn command(args: &ContainerArgs, image: &ImageConfig, hostname: &str) -> Res
     Ok(command)
 }
 
+/// What Docker keeps as the container's config: the image's, with what the options say instead. It has
+/// no defaults in it. The labels are left to others.
+pub fn config(args: &ContainerArgs, image: ImageConfig) -> Result<ImageConfig> {
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    let mut config = ImageConfig { on_build: Vec::new(), ..image };
+    if let Some(entrypoint) = &args.entrypoint {
+        config.entrypoint =
+            Some(text(entrypoint)).filter(|text| !text.is_empty()).into_iter().collect();
+        config.cmd.clear();
+    }
+    if !args.command.is_empty() {
+        config.cmd = args.command.iter().map(text).collect();
+    }
+    config.user = args.user.clone().unwrap_or(config.user);
+    config.working_dir = args.workdir.clone().unwrap_or(config.working_dir);
+    config.stop_signal = args.stop_signal.clone().unwrap_or(config.stop_signal);
+    let mut variables = given_variables(args, Variables::default())?;
+    for entry in config.env {
+        variables.set_if_missing(entry.into_bytes());
+    }
+    let entries = variables.into_entries().into_iter();
+    config.env = entries.map(|entry| String::from_utf8_lossy(&entry).into_owned()).collect();
+    Ok(config)
+}
+
 /// Entrypoint and command. An entrypoint that is given drops the image's command with the image's
 /// entrypoint.
 fn arguments(args: &ContainerArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> {
@@ -61,7 +86,7 @@ fn arguments(args: &ContainerArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> 
 
 /// Docker's defaults, then the image's, then `--env-file`, then `-e`.
 fn environment(args: &ContainerArgs, image: &ImageConfig, hostname: &str) -> Result<Vec<Vec<u8>>> {
-    let mut variables = env::Variables::default();
+    let mut variables = Variables::default();
     variables.set(DEFAULT_PATH.into());
     variables.set(format!("HOSTNAME={hostname}").into_bytes());
     if args.tty {
@@ -70,13 +95,17 @@ fn environment(args: &ContainerArgs, image: &ImageConfig, hostname: &str) -> Res
     for entry in &image.env {
         variables.set(entry.clone().into_bytes());
     }
+    Ok(given_variables(args, variables)?.into_entries())
+}
+
+fn given_variables(args: &ContainerArgs, mut variables: Variables) -> Result<Variables> {
     for file in &args.env_file {
         variables.read_file(file)?;
     }
     for entry in &args.env {
         variables.set_or_pass_on(entry.clone().into_vec())?;
     }
-    Ok(variables.into_entries())
+    Ok(variables)
 }
 
 fn stop_signal(args: &ContainerArgs, image: &ImageConfig) -> Result<u8> {

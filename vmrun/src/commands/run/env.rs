@@ -24,6 +24,13 @@ impl Variables {
         }
     }
 
+    /// Sets a variable that is not there yet.
+    pub fn set_if_missing(&mut self, entry: Vec<u8>) {
+        if !self.0.iter().any(|other| self::name(other) == self::name(&entry)) {
+            self.0.push(entry);
+        }
+    }
+
     /// Sets `NAME=value`, or passes `NAME` on from this process; one that is not set here is
     /// removed.
     pub fn set_or_pass_on(&mut self, entry: Vec<u8>) -> Result<()> {

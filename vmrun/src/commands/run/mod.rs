@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use image_store::{FindError, Image, Lease};
+use image_store::{FindError, Image, ImageConfig, Lease};
 use jiff::Timestamp;
 
 use super::{Host, doctor, print, pull, reference};
@@ -96,6 +96,7 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     let mut command = compose::command(&args, &image.config, &hostname)?;
     command.stdin_once = command.stdin && attached;
     let labels = settings::labels(&args, &image.config.labels)?;
+    let config = ImageConfig { labels: labels.clone(), ..compose::config(&args, image.config)? };
     let health = settings::health(&args, &host.images.image_config(&image.id)?)?;
     let container = host.containers.create(args.name, |name| Record {
         id,
@@ -103,6 +104,7 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
         created: Timestamp::now(),
         image: ImageUse { reference: args.image, id: image.id, root: image.root },
         command,
+        config,
         hostname,
         resources,
         remove_on_exit: args.rm,

@@ -7,6 +7,7 @@ use crate::signals;
 
 /// Applies instructions to a config.
 pub fn apply(config: &mut ImageConfig, changes: &[String]) -> Result<()> {
+    let mut has_command = false;
     for line in changes {
         let line = line.trim();
         let (instruction, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -14,6 +15,12 @@ pub fn apply(config: &mut ImageConfig, changes: &[String]) -> Result<()> {
         let instruction = instruction.to_ascii_uppercase();
         if rest.is_empty() {
             bail!("{instruction} requires at least one argument");
+        }
+        match instruction.as_str() {
+            "CMD" => has_command = true,
+            // The command of before was for the entrypoint of before.
+            "ENTRYPOINT" if !has_command => config.cmd.clear(),
+            _ => {}
         }
         change(config, &instruction, rest)?;
     }
@@ -56,7 +63,8 @@ fn change(config: &mut ImageConfig, instruction: &str, rest: &str) -> Result<()>
             };
             config.volumes.extend(folders.into_iter().map(|folder| (folder, Empty {})));
         }
-        _ => bail!("{instruction} is not a valid change command"),
+        "ONBUILD" => config.on_build.push(rest.to_owned()),
+        _ => bail!("{} is not a valid change command", instruction.to_lowercase()),
     }
     Ok(())
 }
