@@ -5,8 +5,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use image_store::{ImageSummary, Reference, Store};
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, civil};
 use serde_json::Value;
+
+use super::listing::time_zone;
 
 /// Filters, checked to be of known names.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ pub fn point_in_time(text: &str) -> Result<Timestamp> {
     let local =
         text.parse::<civil::DateTime>().or_else(|_| text.parse::<civil::Date>().map(Into::into));
     if let Ok(local) = local {
-        return Ok(local.to_zoned(TimeZone::system())?.timestamp());
+        return Ok(local.to_zoned(time_zone())?.timestamp());
     }
     if let Some(at) = since_1970(text) {
         return Ok(at);

@@ -3,7 +3,10 @@
 //! Each thing is a JSON object whose fields are those that a template may name; all of them are
 //! strings, as in Docker.
 
+use std::{env, fs, sync::OnceLock};
+
 use anyhow::Result;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::table;
@@ -83,8 +86,18 @@ pub fn since(at: Option<jiff::Timestamp>) -> String {
 
 /// A point in time as Go prints one, in this host's time zone.
 pub fn go_time(at: jiff::Timestamp) -> String {
-    let zoned = at.to_zoned(jiff::tz::TimeZone::system());
-    zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+    at.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+/// This host's time zone. To find out its name too, which nobody asks for, would take longer than all
+/// else that a list does: for that the folder of all time zones is read.
+pub fn time_zone() -> TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    let unnamed = || {
+        let file = env::var_os("TZ").is_none().then(|| fs::read("/etc/localtime"))?;
+        TimeZone::tzif("", &file.ok()?).ok()
+    };
+    ZONE.get_or_init(|| unnamed().unwrap_or_else(TimeZone::system)).clone()
 }
 
 /// Cuts a text that is longer, ending it with an ellipsis.
@@ -122,6 +135,13 @@ mod tests {
             assert_eq!(listing().show(format).unwrap(), expected, "{format:?}");
         }
         assert!(listing().show(Some("{{.Absent}}")).is_err());
+    }
+
+    #[test]
+    fn times_are_those_of_the_host() {
+        let at = jiff::Timestamp::from_second(1_700_000_000).unwrap();
+        let system = at.to_zoned(TimeZone::system());
+        assert_eq!(go_time(at), system.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string());
     }
 
     #[test]
