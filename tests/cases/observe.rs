@@ -159,8 +159,9 @@ fn driver_none_keeps_nothing_and_others_are_refused() {
 
 #[test]
 fn log_on_a_full_disk_is_lost_and_told_of_once_while_the_container_goes_on() {
-    let small = PathBuf::from(std::env::var_os("SMALL").expect("SMALL names small disks") + "-run");
-    let store = Store::on(&small);
+    let mut small = std::env::var_os("SMALL").expect("SMALL names small disks");
+    small.push("-run");
+    let store = Store::on(&PathBuf::from(small));
     store.load("busybox.tar").succeeds();
     let script = "yes 0123456789abcdef | head -c 150000000 >&2; echo through";
     let out = store.vmrun(["run", "--rm", "busybox", "sh", "-c", script]).run().exits(0);

@@ -25,7 +25,7 @@ impl Sample {
     pub fn new(what: &'static str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let given = env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-        let seed = given.unwrap_or_else(|| now.as_secs());
+        let seed = given.unwrap_or(now.as_secs());
         Self { what, seed, state: seed, all: 0, chosen: 0, tried: 0, trying: String::new() }
     }
 

@@ -81,6 +81,7 @@ pub fn run(mut command: Command, watch: &mut dyn Watch) -> Ended {
         request(libc::PTRACE_TRACEME, 0, ptr::null_mut(), 0).map(drop)
     };
     // SAFETY: runs between fork and exec and makes two system calls, nothing else.
+    #[allow(clippy::zombie_processes, reason = "the tracer waits for it, with all its threads")]
     let child = unsafe { command.pre_exec(prepare) }.spawn().expect("the command starts");
     let first = pid_t::try_from(child.id()).unwrap();
     let (done, waiting) = std::sync::mpsc::channel::<()>();
@@ -192,6 +193,7 @@ impl Call {
         if path.is_absolute() {
             return path;
         }
+        #[allow(clippy::cast_possible_truncation, reason = "the kernel takes 32 bits of it")]
         let base = match folder.map(|folder| self.args[folder] as c_int) {
             Some(descriptor) if descriptor != libc::AT_FDCWD => {
                 self.link(&format!("fd/{descriptor}"))
