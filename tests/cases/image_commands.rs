@@ -91,7 +91,7 @@ fn images_are_listed_as_docker_lists_them() {
     let digests = ok(&store, &["images", "--digests", "busybox"]);
     assert!(digests.contains("DIGEST") && digests.contains("sha256:"), "{digests}");
     for (args, words) in [
-        (["images", "-f", "colour=red"], ["invalid filter", "colour"]),
+        (["images", "-f", "colour=red"], ["Invalid filter", "colour"]),
         (["images", "--format", "{{.Colour}}"], ["template", "Colour"]),
     ] {
         store.vmrun(args).run().fails(1, &words);
@@ -362,7 +362,7 @@ fn containers_are_listed_filtered_and_inspected() {
     assert_eq!(ps(&["-f", "status=exited", "-f", "exited=3", "-f", "ancestor=busybox"]), line);
     assert_eq!(ps(&["-f", "exited=0"]), "");
     assert_eq!(ps(&["-f", "status=running"]), "");
-    vmrun(["ps", "-f", "status=happy"]).run().fails(1, &["invalid filter", "happy"]);
+    vmrun(["ps", "-f", "status=happy"]).run().fails(1, &["Invalid filter", "happy"]);
     let json = vmrun(["container", "ls", "-a", "--json", "-f", &format!("name={}", name.0)]).run();
     let json: Value = serde_json::from_str(&json.succeeds()).unwrap();
     assert_eq!(json["Names"], name.0);

@@ -10,7 +10,7 @@ pub struct ByteSize(pub u64);
 /// A size that cannot be understood or used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
-    #[error("invalid size '{0}'; a number with b, k, m, g or t is wanted, such as 512m")]
+    #[error("invalid size: '{0}'")]
     Syntax(String),
     #[error("size '{text}' is out of range: from {least} to {most}")]
     Range { text: String, least: &'static str, most: &'static str },

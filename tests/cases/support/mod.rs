@@ -6,6 +6,7 @@
 
 pub mod pty;
 pub mod registry;
+pub mod scene;
 
 use std::{
     env,
@@ -166,7 +167,7 @@ pub fn finish(child: Child, line: &str) -> Output {
     finish_within(PATIENCE, child, line)
 }
 
-fn finish_within(patience: Duration, child: Child, line: &str) -> Output {
+pub fn finish_within(patience: Duration, child: Child, line: &str) -> Output {
     let id = child.id();
     let (done, waiting) = std::sync::mpsc::channel();
     let watchdog = thread::spawn(move || {

@@ -22,7 +22,7 @@ impl Filters {
             };
             let (name, value) = (name.trim().to_lowercase(), value.trim().to_owned());
             if !known.contains(&name.as_str()) {
-                bail!("invalid filter '{name}'; there are: {}", known.join(", "));
+                bail!("Invalid filter '{name}'");
             }
             Ok((name, value))
         };
@@ -102,7 +102,7 @@ impl<'a> ImageFilter<'a> {
             None => None,
             Some("true" | "1") => Some(true),
             Some("false" | "0") => Some(false),
-            Some(other) => bail!("invalid filter 'dangling={other}'; true or false is wanted"),
+            Some(other) => bail!("Invalid filter 'dangling={other}'"),
         };
         let pattern = |text: &str| {
             glob::Pattern::new(text).with_context(|| format!("invalid reference pattern '{text}'"))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::{Host, each, start};
 use crate::{
@@ -24,7 +24,8 @@ pub fn kill(args: &KillArgs) -> Result<u8> {
     };
     let host = Host::open()?;
     each(&args.containers, |name| {
-        let container = host.containers.find(name)?;
+        let container = host.containers.find(name);
+        let container = container.with_context(|| format!("Cannot kill container: {name}"))?;
         if !host.containers.status(&container)?.is_running() {
             bail!(
                 "Cannot kill container: {name}: Container {} is not running",

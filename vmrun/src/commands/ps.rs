@@ -79,16 +79,17 @@ impl Wanted {
     fn parse(host: &Host, args: &PsArgs) -> Result<Self> {
         let filters = Filters::parse(&args.filter, FILTERS)?;
         if let Some(wrong) = filters.of("status").find(|state| !STATES.contains(state)) {
-            bail!("invalid filter 'status={wrong}'; there are: {}", STATES.join(", "));
+            bail!("Invalid filter 'status={wrong}'");
         }
         if let Some(wrong) = filters.of("exited").find(|code| code.parse::<i32>().is_err()) {
-            bail!("invalid filter 'exited={wrong}'; an exit status is wanted");
+            bail!("Invalid filter 'exited={wrong}'; an exit status is wanted");
         }
         let created = |name: &str| -> Result<Vec<Timestamp>> {
             filters.of(name).map(|name| Ok(host.containers.find(name)?.record.created)).collect()
         };
         let latest = args.latest.then_some(1);
-        let newest = args.last.or(latest);
+        // Of none is of all, as in Docker.
+        let newest = args.last.filter(|&last| last > 0).or(latest);
         let by_state = filters.of("status").chain(filters.of("exited")).next().is_some();
         Ok(Self {
             only_running: !args.all && !by_state && newest.is_none(),
@@ -176,9 +177,13 @@ fn row(host: &Host, container: &Container, status: &Status, args: &PsArgs) -> Re
     }))
 }
 
-/// A command as a table shows it.
+/// A command as a table shows it, with quotes around arguments that have blanks.
 pub fn command(args: &[Vec<u8>], whole: bool) -> String {
-    let words: Vec<_> = args.iter().map(|word| String::from_utf8_lossy(word)).collect();
+    let words = args.iter().enumerate().map(|(place, word)| {
+        let word = String::from_utf8_lossy(word);
+        if place > 0 && word.contains(' ') { format!("'{word}'") } else { word.into_owned() }
+    });
+    let words: Vec<_> = words.collect();
     let text = printable(&words.join(" "));
     let shown = if whole { text } else { shorten(&text, COMMAND_SHOWN) };
     format!("\"{shown}\"")
@@ -193,6 +198,8 @@ mod tests {
         assert_eq!(command(&[b"sh".to_vec(), b"-c".to_vec()], false), "\"sh -c\"");
         let long = [b"docker-entrypoint.sh postgres".to_vec()];
         assert_eq!(command(&long, false), "\"docker-entrypoint.s…\"");
+        let script = ["sh", "-c", "exit 3"].map(|word| word.as_bytes().to_vec());
+        assert_eq!(command(&script, false), "\"sh -c 'exit 3'\"");
         assert_eq!(command(&long, true), "\"docker-entrypoint.sh postgres\"");
     }
 
