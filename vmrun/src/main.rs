@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Err(status) => return status.into(),
     };
     let otherwise = match action {
-        Action::Run(_) | Action::Create(_) => error::RUN_FAILED,
+        Action::Run(_) => error::RUN_FAILED,
         _ => 1,
     };
     match commands::run(action) {

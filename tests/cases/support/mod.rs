@@ -6,7 +6,6 @@
 
 pub mod pty;
 pub mod registry;
-pub mod scene;
 
 use std::{
     env,

@@ -21,8 +21,7 @@ use crate::{error::failure, monitor::Request};
 pub(super) fn status_of(reason: StartFailure) -> u8 {
     match reason {
         StartFailure::NotFound => 127,
-        StartFailure::NotExecutable => 126,
-        StartFailure::Setup => 1,
+        StartFailure::NotExecutable | StartFailure::Setup => 126,
     }
 }
 

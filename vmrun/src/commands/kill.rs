@@ -127,22 +127,11 @@ pub fn wait(args: &ContainersArgs) -> Result<u8> {
         match (host.containers.status(&container), session) {
             (Ok(Status::Exited { exit, .. }), _) => Ok(exit.status.to_string()),
             (_, Ok(session)) => Ok(session.wait()?.to_string()),
-            // A container that was never started is waited for, as in Docker.
-            (Ok(Status::Created), Err(_)) => wait_for_start(&host, &container),
+            // One that was never started has nothing to wait for, as in Docker.
+            (Ok(Status::Created), Err(_)) => Ok(0.to_string()),
             (Err(ContainerError::NotFound(_)), Err(_)) => Ok(0.to_string()),
             (Ok(_), Err(error)) => Err(error),
             (Err(error), Err(_)) => Err(error.into()),
         }
     })
-}
-
-fn wait_for_start(host: &Host, container: &Container) -> Result<String> {
-    loop {
-        std::thread::sleep(Duration::from_millis(100));
-        match host.containers.status(container)? {
-            Status::Created => {}
-            Status::Exited { exit, .. } => return Ok(exit.status.to_string()),
-            _ => return Ok(Session::with_running(&host.paths, container)?.wait()?.to_string()),
-        }
-    }
 }

@@ -39,8 +39,11 @@ enum Waiting {
 pub(super) struct Pause {
     /// By the user.
     wanted: bool,
-    /// By clients that read the container's files.
+    /// By clients that want a picture of one moment of the container's files.
     quiesced_for: Vec<ClientId>,
+    /// Clients that have asked the agent for something: it runs until they have gone with what it
+    /// says.
+    awake_for: Vec<ClientId>,
     frozen: bool,
     stopped: bool,
     step: Option<(Step, Instant)>,
@@ -74,16 +77,22 @@ impl Pause {
         self.step = None;
     }
 
+    /// A client has asked for something of the agent's.
+    pub(super) fn stay_awake_for(&mut self, client: ClientId) {
+        self.awake_for.push(client);
+    }
+
     /// A client has left, and wants nothing any more.
     pub(super) fn forget(&mut self, client: ClientId) {
         self.quiesced_for.retain(|other| *other != client);
+        self.awake_for.retain(|other| *other != client);
     }
 
     /// The next step, from what is so to what is wanted.
-    fn next(&self, has_tasks: bool) -> Option<Step> {
+    fn next(&self) -> Option<Step> {
         let quiesced = !self.quiesced_for.is_empty();
         let frozen = self.wanted || quiesced;
-        let stopped = self.wanted && !quiesced && !has_tasks;
+        let stopped = self.wanted && !quiesced && self.awake_for.is_empty();
         match () {
             // The agent has to run to do anything.
             () if self.stopped && !stopped => Some(Step::Stop(false)),
@@ -169,7 +178,7 @@ impl Life<'_> {
             };
             self.clients.answer(client, &Event::Done);
         }
-        let Some(step) = self.pause.next(self.processes.has_tasks()) else { return };
+        let Some(step) = self.pause.next() else { return };
         self.pause.step = Some((step, Instant::now()));
         match step {
             Step::Freeze(frozen) => self.tell_agent(&ToAgent::Freeze(frozen)),
@@ -206,9 +215,9 @@ mod tests {
     use super::*;
 
     /// Takes all steps; gives them.
-    fn settle(pause: &mut Pause, has_tasks: bool) -> Vec<Step> {
+    fn settle(pause: &mut Pause) -> Vec<Step> {
         let mut steps = Vec::new();
-        while let Some(step) = pause.next(has_tasks) {
+        while let Some(step) = pause.next() {
             match step {
                 Step::Freeze(frozen) => pause.frozen = frozen,
                 Step::Stop(stopped) => pause.stopped = stopped,
@@ -221,30 +230,32 @@ mod tests {
     #[test]
     fn container_is_frozen_before_its_vcpus_stop_and_thawed_after_they_go_on() {
         let mut pause = Pause { wanted: true, ..Pause::default() };
-        assert_eq!(settle(&mut pause, false), [Step::Freeze(true), Step::Stop(true)]);
+        assert_eq!(settle(&mut pause), [Step::Freeze(true), Step::Stop(true)]);
         pause.wanted = false;
-        assert_eq!(settle(&mut pause, false), [Step::Stop(false), Step::Freeze(false)]);
+        assert_eq!(settle(&mut pause), [Step::Stop(false), Step::Freeze(false)]);
     }
 
     #[test]
     fn who_reads_the_files_of_a_paused_container_has_the_vcpus_and_leaves_it_frozen() {
         let mut pause = Pause { wanted: true, ..Pause::default() };
-        settle(&mut pause, false);
-        assert_eq!(settle(&mut pause, true), [Step::Stop(false)]);
-        assert_eq!(settle(&mut pause, false), [Step::Stop(true)]);
+        settle(&mut pause);
+        pause.stay_awake_for(7);
+        assert_eq!(settle(&mut pause), [Step::Stop(false)]);
+        pause.forget(7);
+        assert_eq!(settle(&mut pause), [Step::Stop(true)]);
         pause.quiesced_for.push(1);
-        assert_eq!(settle(&mut pause, false), [Step::Stop(false)]);
+        assert_eq!(settle(&mut pause), [Step::Stop(false)]);
         pause.forget(1);
-        assert_eq!(settle(&mut pause, false), [Step::Stop(true)]);
+        assert_eq!(settle(&mut pause), [Step::Stop(true)]);
     }
 
     #[test]
     fn who_wants_it_still_for_a_moment_has_it_frozen_for_that_long() {
         let mut pause = Pause { quiesced_for: vec![1, 2], ..Pause::default() };
-        assert_eq!(settle(&mut pause, true), [Step::Freeze(true)]);
+        assert_eq!(settle(&mut pause), [Step::Freeze(true)]);
         pause.forget(1);
-        assert_eq!(settle(&mut pause, false), []);
+        assert_eq!(settle(&mut pause), []);
         pause.forget(2);
-        assert_eq!(settle(&mut pause, false), [Step::Freeze(false)]);
+        assert_eq!(settle(&mut pause), [Step::Freeze(false)]);
     }
 }

@@ -18,8 +18,6 @@ pub(super) enum Owner {
 struct Member {
     owner: Owner,
     started: bool,
-    /// It needs the vCPUs, also of a container that is paused.
-    is_task: bool,
 }
 
 #[derive(Debug, Default)]
@@ -30,13 +28,13 @@ pub(super) struct Processes {
 
 impl Processes {
     /// A number for one more process, if there may be one.
-    fn add(&mut self, owner: Owner, is_task: bool) -> Option<ProcessId> {
+    fn add(&mut self, owner: Owner) -> Option<ProcessId> {
         if self.members.len() >= MAX_PROCESSES {
             return None;
         }
         self.last = self.last.checked_add(1)?;
         let process = ProcessId(self.last);
-        self.members.insert(process, Member { owner, started: false, is_task });
+        self.members.insert(process, Member { owner, started: false });
         Some(process)
     }
 
@@ -44,11 +42,6 @@ impl Processes {
     pub(super) fn expects(&self, process: ProcessId, message: &FromAgent) -> bool {
         let started = self.members.get(&process).map(|member| member.started);
         started == Some(matches!(message, FromAgent::Exited { .. }))
-    }
-
-    /// Whether a task is under way.
-    pub(super) fn has_tasks(&self) -> bool {
-        self.members.values().any(|member| member.is_task)
     }
 
     fn started(&mut self, process: ProcessId) -> Option<Owner> {
@@ -85,6 +78,9 @@ impl Life<'_> {
             let reason = StartFailure::Setup;
             return self.clients.answer(client, &Event::ExecFailed { reason, message });
         }
+        if is_task {
+            self.pause.stay_awake_for(client);
+        }
         if self.begin_process(Owner::Client(client), work).is_none() {
             let message = "there are too many processes in the container".to_owned();
             let reason = StartFailure::Setup;
@@ -94,8 +90,7 @@ impl Life<'_> {
 
     /// Asks the agent for one more process.
     pub(super) fn begin_process(&mut self, owner: Owner, work: Work) -> Option<ProcessId> {
-        let is_task = matches!(work, Work::Task(_));
-        let process = self.processes.add(owner, is_task)?;
+        let process = self.processes.add(owner)?;
         self.tell_agent(&ToAgent::Exec { process, work: Box::new(work) });
         self.settle_pause();
         Some(process)
