@@ -35,6 +35,7 @@ use crate::interrupt::IrqLine;
 use crate::layout::{self, MAX_VIRTIO_DEVICES, VirtioSlot};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::probe::{self, KvmFault};
+use crate::throttle::Throttle;
 use crate::vcpu::{Buses, Vcpu};
 use crate::vm::Vm;
 
@@ -95,7 +96,8 @@ impl Vm {
         let fd = create_vm(&kvm)?;
         add_memory(&fd, &memory)?;
 
-        let controller = Controller::new()?;
+        let quota = config.cpu_quota.filter(|quota| quota.limits(config.vcpus));
+        let controller = Controller::new(quota.map(Throttle::new))?;
         let mut devices = DeviceSet::new(&fd, &memory);
         let serial = devices.add_legacy(config.serial, controller.ending.clone())?;
         devices.add_disks(config.disks, &config.events)?;

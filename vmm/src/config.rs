@@ -5,8 +5,10 @@
 //! given a VM of no vCPUs or of no memory.
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -18,6 +20,8 @@ use crate::devices::virtio::vsock::VsockConfig;
 pub struct VmConfig {
     /// Number of virtual CPUs.
     pub vcpus: VcpuCount,
+    /// Most CPU time that the vCPUs may use; as much as they can if there is none.
+    pub cpu_quota: Option<CpuQuota>,
     /// Size of guest memory.
     pub memory: MemorySize,
     /// The guest kernel: an uncompressed `vmlinux` (ELF64).
@@ -88,6 +92,45 @@ impl TryFrom<u8> for VcpuCount {
     }
 }
 
+/// CPU time that the vCPUs of a VM may use together, in billionths of a CPU: half a CPU is
+/// 500,000,000. More than there are vCPUs is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuQuota(NonZeroU64);
+
+impl CpuQuota {
+    const CPU: u128 = 1_000_000_000;
+
+    /// Whether this many vCPUs could use more.
+    pub(crate) fn limits(self, vcpus: VcpuCount) -> bool {
+        u128::from(self.0.get()) < u128::from(vcpus.get()) * Self::CPU
+    }
+
+    /// The CPU time that belongs to a time of the clock.
+    pub(crate) fn share_of(self, time: Duration) -> Duration {
+        scale(time, self.0.get().into(), Self::CPU)
+    }
+
+    /// The time of the clock after which this much CPU time has been earned.
+    pub(crate) fn time_for(self, cpu_time: Duration) -> Duration {
+        scale(cpu_time, Self::CPU, self.0.get().into())
+    }
+}
+
+/// `time * numerator / denominator`, at most what a duration of nanoseconds in 64 bits holds.
+fn scale(time: Duration, numerator: u128, denominator: u128) -> Duration {
+    let scaled = time.as_nanos().saturating_mul(numerator) / denominator;
+    Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
+}
+
+impl TryFrom<u64> for CpuQuota {
+    type Error = ConfigError;
+
+    /// Takes billionths of a CPU.
+    fn try_from(billionths: u64) -> Result<Self, ConfigError> {
+        NonZeroU64::new(billionths).map(Self).ok_or(ConfigError::NoCpuTime)
+    }
+}
+
 /// Size of a guest's memory, [`MemorySize::MIN_MIB`] to [`MemorySize::MAX_MIB`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemorySize {
@@ -131,6 +174,8 @@ impl TryFrom<u64> for MemorySize {
 pub enum ConfigError {
     #[error("{count} vCPUs: a VM has 1 to {}", VcpuCount::MAX)]
     VcpuCount { count: u8 },
+    #[error("a VM without CPU time")]
+    NoCpuTime,
     #[error("{mib} MiB of memory: a VM has {} to {} MiB", MemorySize::MIN_MIB, MemorySize::MAX_MIB)]
     MemorySize { mib: u64 },
 }
@@ -145,6 +190,17 @@ mod tests {
         assert_eq!(VcpuCount::try_from(9), Err(ConfigError::VcpuCount { count: 9 }));
         assert_eq!(VcpuCount::try_from(1).unwrap().get(), 1);
         assert_eq!(VcpuCount::try_from(8).unwrap().get(), 8);
+    }
+
+    #[test]
+    fn quotas_turn_time_into_cpu_time_and_back() {
+        let quota = CpuQuota::try_from(1_500_000_000).unwrap();
+        assert_eq!(quota.share_of(Duration::from_millis(100)), Duration::from_millis(150));
+        assert_eq!(quota.time_for(Duration::from_millis(150)), Duration::from_millis(100));
+        assert_eq!(quota.share_of(Duration::MAX), Duration::from_nanos(u64::MAX));
+        assert!(quota.limits(VcpuCount::try_from(2).unwrap()));
+        assert!(!quota.limits(VcpuCount::try_from(1).unwrap()));
+        assert_eq!(CpuQuota::try_from(0), Err(ConfigError::NoCpuTime));
     }
 
     #[test]

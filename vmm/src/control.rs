@@ -12,9 +12,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::brake::{Brake, Hold};
+use crate::brake::Brake;
 use crate::ending::Ending;
 use crate::exit::VmExit;
+use crate::throttle::Throttle;
 
 /// What it takes to steer a VM could not be had.
 #[derive(Debug, Error)]
@@ -45,9 +46,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new() -> Result<Self, ControlError> {
+    pub(crate) fn new(throttle: Option<Throttle>) -> Result<Self, ControlError> {
         Ok(Self {
-            brake: Brake::new().map_err(ControlError::Signal)?,
+            brake: Brake::new(throttle).map_err(ControlError::Signal)?,
             ending: Arc::new(Ending::new().map_err(ControlError::Event)?),
         })
     }
@@ -58,12 +59,12 @@ impl Controller {
     /// It waits for a vCPU that is about to reset a device until that device's I/O has ended.
     #[must_use]
     pub fn pause(&self) -> bool {
-        self.brake.hold(Hold::Pause, || self.ending.is_told())
+        self.brake.pause(|| self.ending.is_told())
     }
 
     /// Lets the guest go on; its clocks have gone on all the time. Harmless when it is not stopped.
     pub fn resume(&self) {
-        self.brake.release(Hold::Pause);
+        self.brake.resume();
     }
 }
 

@@ -57,14 +57,14 @@ impl Vcpu {
             Ok(VcpuExit::IoIn(port, data)) => self.buses.ports.read(port.into(), data),
             Ok(VcpuExit::MmioWrite(address, data)) => self.buses.mmio.write(address, data),
             Ok(VcpuExit::MmioRead(address, data)) => self.buses.mmio.read(address, data),
-            Ok(VcpuExit::Intr) => {}
+            Ok(VcpuExit::Intr) => self.seat.charge(),
             Ok(VcpuExit::Shutdown) => return Some(End::TripleFault),
             Ok(VcpuExit::InternalError) => return Some(End::InternalError),
             Ok(VcpuExit::FailEntry(reason, cpu)) => return Some(End::FailEntry { reason, cpu }),
             Ok(VcpuExit::SystemEvent(kind, _)) => return Some(End::SystemEvent { kind }),
             Ok(VcpuExit::MemoryFault { gpa, .. }) => return Some(End::MemoryFault { gpa }),
             Ok(_) => return Some(End::Unknown),
-            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) if error.errno() == libc::EINTR => self.seat.charge(),
             // A vCPU that still waits for its start-up interrupt was woken by something else. The
             // first vCPU never waits for one: KVM could not start its worker thread.
             Err(error) if error.errno() == libc::EAGAIN && self.id > 0 => {}

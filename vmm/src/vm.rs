@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
 
+use crate::brake::tick_each;
 use crate::confine::{self, Filters, LockError, LockReport, LockedThreads, Starter, ThreadKind};
 use crate::control::{self, Controller, Orders};
 use crate::devices::legacy::Serial;
@@ -57,17 +58,19 @@ impl Vm {
                 let _guard = guard;
                 body();
             };
-            starter.spawn(&name, kind.into(), guarded)?;
+            starter.spawn(&name, kind.into(), || Ok(()), guarded)?;
         }
         for mut vcpu in self.vcpus {
             let name = format!("vcpu{}", vcpu.id);
             let guard = EndGuard { thread: name.clone(), ending: ending.clone() };
+            let tick = vcpu.seat.tick();
             let run = move || {
                 guard.ending.tell(vcpu.run());
                 // Only then: with the last vCPU go the devices, and their threads tell of that.
                 drop(vcpu);
             };
-            starter.spawn(&name, ThreadKind::Vcpu, run)?;
+            let prepare = move || tick.map_or(Ok(()), tick_each);
+            starter.spawn(&name, ThreadKind::Vcpu, prepare, run)?;
         }
         let threads = starter.finish()?;
         filters.install(ThreadKind::Main)?;

@@ -23,7 +23,7 @@ use image_store::{RootKey, Store};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use vmm::{
-    Controller, DiskConfig, Orders, Vm, VmConfig,
+    Controller, CpuQuota, DiskConfig, Orders, Vm, VmConfig,
     devices::virtio::{
         block::{Extent, FlushPolicy, HostEvents},
         vsock::{Cid, VsockConfig},
@@ -57,6 +57,8 @@ pub struct VmSpec {
     pub ephemeral: bool,
     pub memory_mib: u64,
     pub vcpus: u8,
+    /// CPU time for all vCPUs together, in billionths of a CPU.
+    pub nano_cpus: Option<u64>,
     pub runtime: PathBuf,
 }
 
@@ -105,6 +107,7 @@ fn boot(spec: &VmSpec, control: UnixStream, reports: &Reports) -> Result<String>
     let store = Store::open(&spec.store)?;
     let config = VmConfig {
         vcpus: spec.vcpus.try_into()?,
+        cpu_quota: spec.nano_cpus.map(CpuQuota::try_from).transpose()?,
         memory: spec.memory_mib.try_into()?,
         kernel: open(&spec.kernel)?,
         initramfs: open(&spec.initramfs)?,

@@ -25,6 +25,7 @@ pub(crate) fn bare_config(
     std::fs::remove_file(&socket)?;
     Ok(VmConfig {
         vcpus: VcpuCount::try_from(1)?,
+        cpu_quota: None,
         memory: MemorySize::try_from(64)?,
         kernel,
         initramfs,

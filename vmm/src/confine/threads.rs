@@ -2,20 +2,21 @@
 //! begin.
 //!
 //! ```text
-//!   Starter::spawn ──▶ filter ──▶ ready ──▶ wait at the gate ──▶ body
+//!   Starter::spawn ──▶ prepare ──▶ filter ──▶ ready ──▶ wait at the gate ──▶ body
 //!   Starter::finish    collects every ready
 //!   LockedThreads::open_gate                        opens it
 //! ```
 
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::LockError;
-use super::seccomp::{Filters, SeccompError, ThreadKind};
+use super::seccomp::{Filters, ThreadKind};
 
 /// What a thread tells when it has, or could not get, its filter.
-type Ready = Result<(), SeccompError>;
+type Ready = Result<(), LockError>;
 
 /// Starts the threads of a VM.
 #[derive(Debug)]
@@ -32,17 +33,25 @@ impl Starter {
         Self { filters, gate: Arc::default(), ready: channel(), started: 0 }
     }
 
-    /// Starts a thread that installs the filter of its kind before anything else.
+    /// Starts a thread that installs the filter of its kind before anything else but `prepare`,
+    /// which may still do what the filter will not allow.
     pub(crate) fn spawn(
         &mut self,
         name: &str,
         kind: ThreadKind,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
         body: impl FnOnce() + Send + 'static,
     ) -> Result<(), LockError> {
         let (filters, gate) = (self.filters.clone(), self.gate.clone());
         let ready = self.ready.0.clone();
+        let lost = |name: &str| {
+            let name = name.to_owned();
+            move |source| LockError::Spawn { name, source }
+        };
+        let unprepared = lost(name);
         let locked_body = move || {
-            let installed = filters.install(kind);
+            let prepared = prepare().map_err(unprepared);
+            let installed = prepared.and_then(|()| Ok(filters.install(kind)?));
             let locked_in = installed.is_ok();
             // The receiver is gone only when the VM is given up.
             let told = ready.send(installed).is_ok();
@@ -53,7 +62,7 @@ impl Starter {
             }
         };
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(locked_body);
-        spawned.map_err(|source| LockError::Spawn { name: name.to_owned(), source })?;
+        spawned.map_err(lost(name))?;
         self.started += 1;
         Ok(())
     }
@@ -116,7 +125,8 @@ mod tests {
         let (sender, results) = channel();
         for name in ["one", "two"] {
             let sender = sender.clone();
-            starter.spawn(name, ThreadKind::Plain, move || sender.send(name).unwrap()).unwrap();
+            let body = move || sender.send(name).unwrap();
+            starter.spawn(name, ThreadKind::Plain, || Ok(()), body).unwrap();
         }
         let threads = starter.finish().unwrap();
         assert_eq!(threads.count(), 2);

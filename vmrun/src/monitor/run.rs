@@ -195,6 +195,7 @@ impl Tenure {
             ephemeral: record.remove_on_exit,
             memory_mib: record.resources.memory_mib,
             vcpus: record.resources.vcpus,
+            nano_cpus: record.resources.nano_cpus,
             runtime: self.runtime.clone(),
         }
     }
