@@ -172,9 +172,7 @@ fn labels_and_cidfile_and_sizes_are_shown() {
         ["create", "--name", &name.0, "-l", "tier=web", "-l", "bare", "--cidfile", cidfile];
     vmrun([&create[..], &[image("busybox")]].concat()).run().succeeds();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), field(&name, "{{.Id}}"));
-    vmrun([&create[..], &[image("busybox")]].concat())
-        .run()
-        .fails(1, &["Container ID file found"]);
+    vmrun([&create[..], &[image("busybox")]].concat()).run().fails(1, &["Container ID file found"]);
     let ps = |filter: &str| {
         vmrun(["ps", "-a", "--filter", filter, "--format", "{{.Names}} {{.Labels}}"])
             .run()
@@ -265,4 +263,26 @@ fn container_survives_the_loss_of_its_runtime_folder() {
     });
     store.vmrun(["start", "lost"]).run().succeeds();
     store.vmrun(["rm", "-f", "lost"]).run().succeeds();
+}
+
+/// Ticks of CPU time (10 ms) that a process and its threads have had.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn part_of_a_cpu_is_a_bound() {
+    let name = start("half", &["--cpus", "0.5"], "while :; do :; done");
+    let id = field(&name, "{{.Id}}");
+    let monitor = crate::support::processes(&["vmrun", "monitor", &id])[0];
+    let children = std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children"));
+    let vmm: i32 = children.unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let (begun, before) = (std::time::Instant::now(), ticks(vmm));
+    thread::sleep(Duration::from_secs(8));
+    let (had, wall) = (ticks(vmm) - before, begun.elapsed().as_millis() / 10);
+    let percent = u128::from(had) * 100 / wall;
+    assert!((5..=65).contains(&percent), "{percent} % of a CPU");
 }
