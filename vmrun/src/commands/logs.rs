@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use super::{Host, filters::point_in_time};
 use crate::{
     cli::LogsArgs,
-    container::{Container, ContainerError},
     logs::{LogDriver, LogLine, LogReader, Selection, follow},
 };
 
@@ -36,7 +35,8 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
         Some(line) => Ok(shown.line(line)?),
         None => Ok(shown.flush()?),
     };
-    let goes_on = || if args.follow { goes_on(&host, &container) } else { Ok(false) };
+    let goes_on =
+        || -> Result<bool> { Ok(args.follow && host.containers.is_attended(&container)?) };
     match follow(folder, reader, goes_on, show) {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         shown => shown,
@@ -46,15 +46,6 @@ pub fn logs(args: &LogsArgs) -> Result<()> {
 fn time(given: Option<&str>, name: &str) -> Result<Option<Timestamp>> {
     let parse = |text| point_in_time(text).with_context(|| format!("invalid value for {name:?}"));
     given.map(parse).transpose()
-}
-
-/// Whether a container's output may still grow.
-fn goes_on(host: &Host, container: &Container) -> Result<bool> {
-    match host.containers.status(container) {
-        Ok(status) => Ok(status.is_running()),
-        Err(ContainerError::NotFound(_)) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -194,6 +194,19 @@ impl Containers {
         Ok(Status::new(if locked { condition } else { container.condition()? }, locked))
     }
 
+    /// Whether a monitor looks after a container. It still does when the end is on record, as long
+    /// as output is on its way to the log.
+    pub fn is_attended(&self, container: &Container) -> Result<bool, ContainerError> {
+        // As in [`Self::status`].
+        let file = self.lock_file()?;
+        file.lock_shared().map_err(io_error("lock", &self.paths.containers()))?;
+        match container.lock() {
+            Ok(_) | Err(ContainerError::NotFound(_)) => Ok(false),
+            Err(ContainerError::Running(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes the run lock for the monitor; [`ContainerError::Running`] if it runs already, and
     /// unless it is to `wait`, also if its files are held for a moment.
     pub fn begin_run(&self, container: &Container, wait: bool) -> Result<RunLock, ContainerError> {

@@ -71,8 +71,13 @@ pub fn known(names: &str) -> Vec<&'static Column> {
     names.split(',').filter_map(find).collect()
 }
 
+/// By name; root has one in an image without users, too.
 fn user(process: &ProcessEntry) -> String {
-    if process.user.is_empty() { process.uid.to_string() } else { harmless(&process.user) }
+    match (process.user.as_slice(), process.uid) {
+        ([], 0) => "root".into(),
+        ([], uid) => uid.to_string(),
+        (name, _) => harmless(name),
+    }
 }
 
 /// CPU time of the life so far, in thousandths.
@@ -208,7 +213,7 @@ mod tests {
     fn processes_read_as_ps_has_them() {
         for (name, expected) in [
             ("pid", "7"),
-            ("user", "0"),
+            ("user", "root"),
             ("pcpu", "12.3"),
             ("c", "12"),
             ("pmem", "1.5"),
