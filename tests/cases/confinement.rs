@@ -2,32 +2,27 @@
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use crate::support::{Named, binary, image, processes, vmrun};
+use crate::support::{Named, binary, image, vm_process, vmrun};
 
-fn vm_processes() -> Vec<i32> {
-    let mut found = processes(&["vmm"]);
-    found.retain(|pid| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0vmm\0"))
-    });
-    assert!(!found.is_empty());
-    found
+/// The VM process of a container that sleeps.
+fn vm_of(name: &Named) -> i32 {
+    let run = ["run", "-d", "--name", &name.0, image("busybox"), "sleep", "1000"];
+    vm_process(vmrun(run).run().succeeds().trim())
 }
 
 #[test]
 fn every_thread_of_the_vm_process_is_locked_in() {
     let name = Named::new("locked");
-    vmrun(["run", "-d", "--name", &name.0, image("busybox"), "sleep", "1000"]).run().succeeds();
-    for pid in vm_processes() {
-        let mut threads = 0;
-        // The process is not dumpable, so its folders are root's; its status is for all to read.
-        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
-            let status = fs::read_to_string(task.path().join("status")).unwrap();
-            assert!(status.contains("Seccomp:\t2"), "{status}");
-            assert!(status.contains("NoNewPrivs:\t1"), "{status}");
-            threads += 1;
-        }
-        assert!(threads >= 5, "{threads} threads");
+    let pid = vm_of(&name);
+    let mut threads = 0;
+    // The process is not dumpable, so its folders are root's; its status is for all to read.
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let status = fs::read_to_string(task.path().join("status")).unwrap();
+        assert!(status.contains("Seccomp:\t2"), "{status}");
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+        threads += 1;
     }
+    assert!(threads >= 5, "{threads} threads");
 }
 
 /// The process is not dumpable, so only root can look.
@@ -35,27 +30,25 @@ fn every_thread_of_the_vm_process_is_locked_in() {
 #[ignore = "for root: scripts/test runs it apart"]
 fn vm_process_holds_only_the_descriptors_it_needs() {
     let name = Named::new("held");
-    vmrun(["run", "-d", "--name", &name.0, image("busybox"), "sleep", "1000"]).run().succeeds();
-    for pid in vm_processes() {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
-            let target = fs::read_link(entry.path()).unwrap().to_str().unwrap().to_owned();
-            let number = entry.file_name().into_string().unwrap();
-            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
-            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
-            let writable = u32::from_str_radix(flags.trim(), 8).unwrap() & 3 != 0;
-            let (kind, rest) = target.split_once(':').unwrap_or((&target, ""));
-            match (kind, rest) {
-                ("socket" | "pipe", _) => {}
-                ("anon_inode", "kvm-vm" | "kvm-vcpu:0" | "[eventfd]" | "[eventpoll]") => {}
-                _ => files.push((target.rsplit('/').next().unwrap().to_owned(), writable)),
-            }
+    let pid = vm_of(&name);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let target = fs::read_link(entry.path()).unwrap().to_str().unwrap().to_owned();
+        let number = entry.file_name().into_string().unwrap();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        let writable = u32::from_str_radix(flags.trim(), 8).unwrap() & 3 != 0;
+        let (kind, rest) = target.split_once(':').unwrap_or((&target, ""));
+        match (kind, rest) {
+            ("socket" | "pipe", _) => {}
+            ("anon_inode", "kvm-vm" | "kvm-vcpu:0" | "[eventfd]" | "[eventpoll]") => {}
+            _ => files.push((target.rsplit('/').next().unwrap().to_owned(), writable)),
         }
-        files.sort();
-        let expected =
-            [("blob", false), ("disk.ext4", true), ("metadata.erofs", false), ("null", false)];
-        assert_eq!(files, expected.map(|(name, writable)| (name.to_owned(), writable)));
     }
+    files.sort();
+    let expected =
+        [("blob", false), ("disk.ext4", true), ("metadata.erofs", false), ("null", false)];
+    assert_eq!(files, expected.map(|(name, writable)| (name.to_owned(), writable)));
 }
 
 /// The VMM's own examples, which need KVM; each says what it saw.

@@ -276,9 +276,7 @@ fn ticks(pid: i32) -> u64 {
 fn part_of_a_cpu_is_a_bound() {
     let name = start("half", &["--cpus", "0.5"], "while :; do :; done");
     let id = field(&name, "{{.Id}}");
-    let monitor = crate::support::processes(&["vmrun", "monitor", &id])[0];
-    let children = std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children"));
-    let vmm: i32 = children.unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let vmm = crate::support::vm_process(&id);
     thread::sleep(Duration::from_secs(1));
     let (begun, before) = (std::time::Instant::now(), ticks(vmm));
     thread::sleep(Duration::from_secs(8));

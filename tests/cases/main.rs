@@ -8,6 +8,7 @@ mod support;
 
 mod cli;
 mod command;
+mod commit;
 mod confinement;
 mod containers;
 mod cp;

@@ -209,6 +209,8 @@ fn interrupt(thread: Pid) {
 
 /// From now on, interrupts the calling thread each time that it has used this much CPU time more.
 pub(crate) fn tick_each(cpu_time: Duration) -> io::Result<()> {
+    // The first look at a clock finds the vDSO, by calls that the thread's filter does not allow.
+    let _ = clock_gettime(ClockId::ThreadCPUTime);
     let interval = libc::timespec {
         tv_sec: libc::time_t::try_from(cpu_time.as_secs()).map_err(io::Error::other)?,
         tv_nsec: cpu_time.subsec_nanos().into(),
