@@ -141,7 +141,7 @@ fn diff_lists_what_docker_lists() {
         &name,
         image("busybox"),
         "echo x > /root/new; mkdir -p /a/b; echo y > /a/b/c; rm /etc/group; echo z >> /etc/passwd
-         chmod 700 /tmp; ln -s new /root/link; rm -r /usr; touch /home/x; rm /home/x",
+         chmod 700 /tmp; ln -s new /root/link; rm -r /usr; touch /bin/x; rm /bin/x",
     );
     let expected = "A /a\nA /a/b\nA /a/b/c\nC /etc\nD /etc/group\nC /etc/passwd\nC /root\n\
                     A /root/link\nA /root/new\nC /tmp\nD /usr\n";
