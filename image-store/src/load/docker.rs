@@ -18,8 +18,7 @@ pub(super) fn images(archive: &Archive, list: &Content) -> Result<Vec<Found<'sta
     let wanted = Platform::host();
     for saved in saved_images(list)? {
         let config_text = read_member(archive, &saved.config)?;
-        let document: ConfigDocument =
-            serde_json::from_slice(&config_text).map_err(ImageError::Json)?;
+        let document = ConfigDocument::parse(&config_text).map_err(ImageError::Json)?;
         if !document.platform().fits(&wanted) {
             others.push(document.platform().to_string());
             continue;

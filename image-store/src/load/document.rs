@@ -131,6 +131,11 @@ pub(crate) struct ConfigDocument {
 }
 
 impl ConfigDocument {
+    /// Parses a config. All of it has to be JSON, also what is not looked at here: it is shown later.
+    pub(super) fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text).and_then(serde_json::from_value::<Self>)
+    }
+
     /// What the image runs on.
     pub(super) fn platform(&self) -> Platform {
         Platform::new(&self.os, &self.architecture, &self.variant)
@@ -189,6 +194,24 @@ mod tests {
         assert!(Document::parse(text.as_bytes(), media::MANIFEST).is_ok());
         assert!(Document::parse(text.as_bytes(), media::INDEX).is_err());
         assert!(Document::parse(text.replace('2', "1").as_bytes(), "").is_err());
+    }
+
+    #[test]
+    fn a_config_is_json_also_where_nobody_looks() {
+        let text = |history: &[u8]| [br#"{"os":"linux","history":[""#, history, br#""]}"#].concat();
+        assert!(ConfigDocument::parse(&text(b"x")).is_ok());
+        for history in [&b"\xff"[..], br"\ud800"] {
+            assert!(ConfigDocument::parse(&text(history)).is_err());
+        }
+    }
+
+    #[test]
+    fn schema_1_is_refused_by_its_name() {
+        let text = r#"{"schemaVersion":1,"name":"a","tag":"1","architecture":"amd64",
+            "fsLayers":[],"history":[],"signatures":[]}"#;
+        let media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        let error = Document::parse(text.as_bytes(), media_type).unwrap_err();
+        assert!(matches!(error, ImageError::SchemaVersion(1)), "{error}");
     }
 
     #[test]

@@ -178,8 +178,7 @@ impl<'s, 'a> Layout<'s, 'a> {
             return Ok(false);
         }
         let config_text = self.verified(config)?;
-        let document: ConfigDocument =
-            serde_json::from_slice(&config_text).map_err(ImageError::Json)?;
+        let document = ConfigDocument::parse(&config_text).map_err(ImageError::Json)?;
         if !document.platform().fits(&self.wanted) {
             self.refuse(&document.platform());
             return Ok(false);
