@@ -109,11 +109,15 @@ impl Reference {
     /// The repository as people type it: without the default registry and folder.
     #[must_use]
     pub fn familiar_repository(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
+        // Without its registry, a path whose first part looks like one would be read as that.
+        let first = self.path.split_once('/').map(|(first, _)| first);
+        if self.domain != DEFAULT_DOMAIN || first.is_some_and(is_registry) {
             return self.repository();
         }
         match self.path.strip_prefix(OFFICIAL) {
-            // `docker.io/library/a/b` needs its folder to be read back as itself.
+            // Neither `docker.io/library/a/b` without its folder nor what would be an id then is read
+            // back as itself.
+            Some(rest) if is_id(rest) => self.repository(),
             Some(rest) if !rest.contains('/') => rest.to_owned(),
             _ => self.path.clone(),
         }
@@ -140,7 +144,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        if text.len() == 64 && Digest::from_hex(text).is_ok() {
+        if is_id(text) {
             return Err(ReferenceError::LooksLikeId);
         }
         let (rest, digest) = match text.split_once('@') {
@@ -172,11 +176,6 @@ impl FromStr for Reference {
 /// Splits the registry off a name: the first part is one if it has a dot or a colon, is
 /// `localhost`, or has an upper-case letter, which no path may have.
 fn split_domain(name: &str) -> (String, String) {
-    let is_registry = |part: &str| {
-        part.contains(['.', ':'])
-            || part == "localhost"
-            || part.chars().any(|c| c.is_ascii_uppercase())
-    };
     let (domain, path) = match name.split_once('/') {
         Some((LEGACY_DEFAULT_DOMAIN, path)) => (DEFAULT_DOMAIN, path),
         Some((first, path)) if is_registry(first) => (first, path),
@@ -186,6 +185,14 @@ fn split_domain(name: &str) -> (String, String) {
         return (domain.to_owned(), format!("{OFFICIAL}{path}"));
     }
     (domain.to_owned(), path.to_owned())
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && Digest::from_hex(text).is_ok()
+}
+
+fn is_registry(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase())
 }
 
 /// `[\w][\w.-]{0,127}`
@@ -279,6 +286,7 @@ mod tests {
             ("docker.io/me/tool:1", "me/tool:1"),
             ("docker.io/library/a/b:1", "library/a/b:1"),
             ("registry.example/library/a:1", "registry.example/library/a:1"),
+            ("docker.io/registry.example/a:1", "docker.io/registry.example/a:1"),
             (&format!("docker.io/library/a@{digest}"), &format!("a@{digest}")),
         ] {
             let reference: Reference = text.parse().unwrap();
