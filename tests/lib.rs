@@ -58,7 +58,7 @@ mod tests {
             let Some((module, function)) = test.split_once("::") else { continue };
             let folder = match crate_name {
                 "case" => root.join("tests/cases"),
-                "faults" => root.join("tests/faults"),
+                "faults" | "fuzz" => root.join("tests").join(crate_name),
                 name => root.join(name).join("src"),
             };
             let text = match crate_name {

@@ -36,6 +36,8 @@ mod config;
 mod credentials;
 mod endpoint;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod pace;
 mod repository;

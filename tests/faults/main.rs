@@ -13,6 +13,8 @@ mod calls;
 mod disk;
 mod images;
 mod power;
+#[path = "../random.rs"]
+mod random;
 mod record;
 mod sample;
 mod scene;

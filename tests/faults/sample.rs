@@ -1,9 +1,8 @@
 //! Which of the points of a fault are tried, and how many there were.
 
-use std::{
-    env, thread,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{env, thread};
+
+use crate::random::Random;
 
 /// Points of each act that a sample tries.
 const POINTS: usize = 12;
@@ -11,8 +10,7 @@ const POINTS: usize = 12;
 /// A seeded choice of points; tells what it came to when it ends.
 pub struct Sample {
     what: &'static str,
-    seed: u64,
-    state: u64,
+    random: Random,
     /// Points that there are, and those that were chosen.
     all: usize,
     chosen: usize,
@@ -23,10 +21,8 @@ pub struct Sample {
 
 impl Sample {
     pub fn new(what: &'static str) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let given = env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-        let seed = given.unwrap_or(now.as_secs());
-        Self { what, seed, state: seed, all: 0, chosen: 0, tried: 0, trying: String::new() }
+        let random = Random::new();
+        Self { what, random, all: 0, chosen: 0, tried: 0, trying: String::new() }
     }
 
     /// The points to be tried of as many.
@@ -41,7 +37,7 @@ impl Sample {
         (0..stretches)
             .map(|stretch| {
                 let (start, end) = (bounds(stretch), bounds(stretch + 1));
-                start + self.below(end - start)
+                start + self.random.below(end - start)
             })
             .collect()
     }
@@ -51,20 +47,12 @@ impl Sample {
         self.trying = what;
         self.tried += 1;
     }
-
-    /// A number below that one (xorshift64*; Vigna 2014).
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        let number = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).unwrap() % bound.max(1)
-    }
 }
 
 impl Drop for Sample {
     fn drop(&mut self) {
-        let Self { what, seed, all, chosen, tried, trying, .. } = self;
+        let Self { what, all, chosen, tried, trying, random } = self;
+        let seed = random.seed;
         if thread::panicking() {
             eprintln!("{what}: SEED={seed}: {trying}");
         } else {
