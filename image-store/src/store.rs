@@ -242,7 +242,9 @@ impl Store {
     fn read_config<T: DeserializeOwned>(&self, id: &ImageId) -> Result<T, StoreError> {
         let path = self.paths.blob(&id.0);
         let text = fs::read(&path).map_err(io_error("read", &path))?;
+        // Read as it was when it was loaded: of a name that is there twice, the last one counts.
         serde_json::from_slice(&text)
+            .and_then(serde_json::from_value)
             .map_err(|error| StoreError::Damaged { path, source: error.into() })
     }
 

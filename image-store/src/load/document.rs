@@ -206,6 +206,12 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_there_twice_counts_as_it_does_in_docker() {
+        let parsed = ConfigDocument::parse(br#"{"os":"plan9","os":"linux"}"#).unwrap();
+        assert_eq!(parsed.os, "linux");
+    }
+
+    #[test]
     fn schema_1_is_refused_by_its_name() {
         let text = r#"{"schemaVersion":1,"name":"a","tag":"1","architecture":"amd64",
             "fsLayers":[],"history":[],"signatures":[]}"#;
