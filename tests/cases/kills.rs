@@ -6,7 +6,7 @@
 
 use std::{env, fs, process::Command, thread, time::Duration};
 
-use crate::support::{Store, eventually, finish, processes};
+use crate::support::{Store, children_of, eventually, finish, processes};
 
 /// Moments tried where nobody says how many.
 const MOMENTS: u64 = 12;
@@ -38,6 +38,10 @@ const COMMANDS: [(bool, &[&str], &[&str]); 10] = [
     (false, &["cp", "FILE", "-"], &[]),
 ];
 
+fn is_alive(pid: i32) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok()
+}
+
 fn number(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
 }
@@ -62,12 +66,24 @@ fn row33_kills_at_random_moments_leave_a_true_list_and_a_container_that_starts()
         let said = format!("moment {moment} of seed {seed}: {words:?}");
         let child = store.vmrun(&words).spawn();
         thread::sleep(Duration::from_millis(random.below(2500)));
-        let victim = if random.below(2) == 0 { "vmrun monitor" } else { "vmm" };
-        kill(&store, victim);
-        // Whatever it comes to, it comes to an end.
-        finish(child, &said);
-        kill(&store, "vmrun monitor");
-        eventually(&format!("{said}: nothing is left"), || living(&store, "vm").is_empty());
+        let of_whom = monitors(&store);
+        kill(&if random.below(2) == 0 { of_whom } else { children_of(&of_whom) });
+        // Whatever it comes to, it comes to an end; a restart does so too late for the next.
+        let ended = thread::spawn({
+            let said = said.clone();
+            move || drop(finish(child, &said))
+        });
+        while !ended.is_finished() && words.contains(&"-f") | words.contains(&"-a") {
+            thread::sleep(Duration::from_millis(500));
+            kill(&monitors(&store));
+        }
+        ended.join().unwrap();
+        let left = monitors(&store);
+        let vms = children_of(&left);
+        kill(&left);
+        eventually(&format!("{said}: nothing is left"), || {
+            monitors(&store).is_empty() && vms.iter().all(|pid| !is_alive(*pid))
+        });
         let listed = store.vmrun(["ps", "-a", "--format", "{{.State}}"]).run().succeeds();
         assert!(["exited\n", "created\n"].contains(&listed.as_str()), "{said}: {listed}");
         assert_eq!(store.vmrun(["ps", "-q"]).run().succeeds(), "", "{said}");
@@ -84,26 +100,19 @@ fn row33_kills_at_random_moments_leave_a_true_list_and_a_container_that_starts()
     assert_eq!(fs::read_dir(store.path().join("run")).unwrap().count(), 0);
 }
 
-/// This store's processes whose command line has these words.
-fn living(store: &Store, words: &str) -> Vec<i32> {
+/// The monitors of this store.
+fn monitors(store: &Store) -> Vec<i32> {
     let root = store.path().as_os_str().as_encoded_bytes().to_vec();
-    let mut found = processes(&[words]);
+    let mut found = processes(&["vmrun monitor"]);
     found.retain(|pid| {
-        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        program.ends_with("vmrun") && environment.windows(root.len()).any(|part| part == root)
-    });
-    // The commands of the case itself are none of it.
-    found.retain(|pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
-        words.get(1).is_some_and(|word| [&b"monitor"[..], b"vmm"].contains(word))
+        environment.windows(root.len()).any(|part| part == root)
     });
     found
 }
 
-fn kill(store: &Store, words: &str) {
-    for pid in living(store, words) {
+fn kill(pids: &[i32]) {
+    for pid in pids {
         let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
     }
 }

@@ -276,14 +276,19 @@ pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
 
 /// The VM process of a container that runs, by the container's whole id.
 pub fn vm_process(id: &str) -> i32 {
-    let monitors = processes(&["vmrun monitor", id]);
-    let child_of_one = |pid: i32| {
+    let vms = children_of(&processes(&["vmrun monitor", id]));
+    *vms.first().expect("a container that runs has a VM process")
+}
+
+/// The VM processes of these monitors.
+pub fn children_of(monitors: &[i32]) -> Vec<i32> {
+    let mut found = processes(&["vmm"]);
+    found.retain(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
         parent.and_then(|parent| parent.parse().ok()).is_some_and(|pid| monitors.contains(&pid))
-    };
-    let vm = processes(&["vmm"]).into_iter().find(|pid| child_of_one(*pid));
-    vm.expect("a container that runs has a VM process")
+    });
+    found
 }
 
 /// The processes of this user whose command line has all of these words.
