@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Action, AttachArgs, ContainersArgs, CpArgs, CreateArgs, EventsArgs, ExecArgs, InfoArgs,
-    KillArgs, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs, PushArgs, RenameArgs, RmArgs,
-    RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+    Action, AttachArgs, CommitArgs, ContainersArgs, CpArgs, CreateArgs, DiffArgs, EventsArgs,
+    ExecArgs, InfoArgs, KillArgs, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs, PushArgs,
+    RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 
 #[derive(Debug, Args)]
@@ -237,6 +237,10 @@ pub enum ContainerAction {
     Update(UpdateArgs),
     /// Join standard input, output and error to a running container
     Attach(AttachArgs),
+    /// Make an image of what a container has changed
+    Commit(CommitArgs),
+    /// List what a container has changed in its files
+    Diff(DiffArgs),
     /// Copy files between a container, running or not, and here
     Cp(CpArgs),
     /// Run a command in a running container
@@ -327,6 +331,8 @@ impl From<ContainerAction> for Action {
             ContainerAction::Rename(args) => Self::Rename(args),
             ContainerAction::Update(args) => Self::Update(args),
             ContainerAction::Attach(args) => Self::Attach(args),
+            ContainerAction::Commit(args) => Self::Commit(args),
+            ContainerAction::Diff(args) => Self::Diff(args),
             ContainerAction::Cp(args) => Self::Cp(args),
             ContainerAction::Exec(args) => Self::Exec(args),
             ContainerAction::Stop(args) => Self::Stop(args),
