@@ -140,7 +140,7 @@ fn two_clients_see_the_same_output_and_one_may_go() {
 fn client_of_exec_that_is_killed_leaves_no_monitor_behind() {
     let name = running("exec-killed", &[]);
     let mut child = vmrun(["exec", &name.0, "sleep", "1000"]).spawn();
-    eventually("it runs", || exec(&name, &[], "pgrep -f 'sleep 1000$'").status() == 0);
+    eventually("it runs", || exec(&name, &[], "ps | grep -q '[s]leep 1000$'").status() == 0);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(exec(&name, &[], "echo well").succeeds(), "well\n");
