@@ -258,7 +258,7 @@ fn root_file_systems_are_imported_with_changes() {
     store
         .vmrun(["import", "-c", "RUN true", text(&tar)])
         .run()
-        .fails(1, &["RUN is not a valid change command"]);
+        .fails(1, &["run is not a valid change command"]);
 }
 
 fn bytes(text: &str) -> f64 {
