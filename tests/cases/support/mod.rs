@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Long enough for a loaded machine made of software.
-pub const PATIENCE: Duration = Duration::from_secs(100);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The built binary.
 pub fn binary() -> PathBuf {
