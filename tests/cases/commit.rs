@@ -183,17 +183,19 @@ fn message_author_and_changes_are_in_the_new_image() {
 
 #[test]
 fn what_cannot_be_committed_is_refused_and_leaves_nothing() {
-    let name = Named::new("commit-not");
-    changed(&name, image("busybox"), "true");
-    let images = ok(&["images", "-aq", "--no-trunc"]);
+    let store = Store::new();
+    store.load("busybox.tar").succeeds();
+    store.vmrun(["run", "--name", "changed", "busybox", "touch", "/new"]).run().succeeds();
+    let images = || store.vmrun(["images", "-aq", "--no-trunc"]).run().succeeds();
+    let before = images();
     for (args, words) in [
-        (&[&name.0, "UPPER"][..], "invalid reference format: repository name must be lowercase"),
-        (&["-c", "RUN x", &name.0], "run is not a valid change command"),
+        (&["changed", "UPPER"][..], "invalid reference format: repository name must be lowercase"),
+        (&["-c", "RUN x", "changed"], "run is not a valid change command"),
         (&["nobody-here"], "No such container: nobody-here"),
     ] {
-        vmrun([&["commit"], args].concat()).run().fails(1, &[words]);
+        store.vmrun([&["commit"], args].concat()).run().fails(1, &[words]);
     }
-    assert_eq!(ok(&["images", "-aq", "--no-trunc"]), images);
+    assert_eq!(images(), before);
 }
 
 /// A container that writes two files in turns: what stood still has them one step apart at most.

@@ -210,7 +210,7 @@ fn options_set_the_guest_up() {
     assert_eq!(out.succeeds(), "77\n");
     let out = run(
         &["--add-host", "db:10.1.2.3", "--dns", "9.9.9.9", "--dns-search", "lan"],
-        "grep db /etc/hosts; cat /etc/resolv.conf",
+        "grep 'db$' /etc/hosts; cat /etc/resolv.conf",
     );
     assert_eq!(out.succeeds(), "10.1.2.3\tdb\nsearch lan\nnameserver 9.9.9.9\n");
     let bits = |options: &[&str]| run(options, "grep CapEff /proc/self/status").succeeds();
@@ -240,8 +240,9 @@ fn copies_of_a_stopped_container_leave_it_stopped() {
     assert_eq!(field(&name, "{{.State.FinishedAt}}"), finished);
     // Whoever wants to start or remove it waits for that, and is not refused.
     let copy = vmrun(["cp", &format!("{}:/bin", name.0), "-"]).spawn();
+    let copied = std::thread::spawn(move || crate::support::finish(copy, "cp"));
     vmrun(["start", &name.0]).run().succeeds();
-    drop(crate::support::finish(copy, "cp"));
+    drop(copied.join());
 }
 
 #[test]

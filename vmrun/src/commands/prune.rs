@@ -131,8 +131,10 @@ fn remove_containers(host: &Host, filters: &Filters) -> Result<u64> {
         }
         let size = container.disk_usage()?;
         match host.containers.remove(&container) {
-            // Started or removed since.
-            Err(ContainerError::Running(_) | ContainerError::NotFound(_)) => continue,
+            // Started or removed since, or in use.
+            Err(
+                ContainerError::Running(_) | ContainerError::InUse(_) | ContainerError::NotFound(_),
+            ) => continue,
             other => other?,
         }
         events::record(&host.paths, Event::of_container(&container.record, "destroy"));

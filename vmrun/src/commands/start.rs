@@ -45,7 +45,11 @@ pub fn start_one(host: &Host, container: &Container) -> Result<()> {
     match host.containers.status(container)? {
         Status::Paused { .. } => Err(paused()),
         status if status.is_running() => Ok(()),
-        _ => client::start_detached(container),
+        _ => match client::start_detached(container) {
+            // Somebody else was quicker.
+            Err(_) if host.containers.status(container)?.is_running() => Ok(()),
+            started => started,
+        },
     }
 }
 

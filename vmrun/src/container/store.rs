@@ -32,6 +32,11 @@ pub enum ContainerError {
     NameInUse { name: ContainerName, by: ContainerId },
     #[error("container {0} is running")]
     Running(ContainerId),
+    #[error(
+        "container {0} is in use: another command reads its files or the rest of its output; \
+         try again when that has ended"
+    )]
+    InUse(ContainerId),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -48,7 +53,7 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Conta
     move |source| ContainerError::Io { doing, path: path.into(), source }
 }
 
-/// How long a container's files may be held before it counts as running.
+/// How long somebody may hold a container that does not run before others are refused.
 const HOLD_PATIENCE: Duration = Duration::from_secs(30);
 const HOLD_PAUSE: Duration = Duration::from_millis(10);
 
@@ -230,9 +235,13 @@ impl Containers {
         loop {
             let lock = self.lock()?;
             match container.lock() {
-                Err(ContainerError::Running(_))
-                    if !container.condition()?.state.needs_monitor()
-                        && Instant::now() < deadline => {}
+                Err(ContainerError::Running(id))
+                    if !container.condition()?.state.needs_monitor() =>
+                {
+                    if Instant::now() >= deadline {
+                        return Err(ContainerError::InUse(id));
+                    }
+                }
                 run => return run.map(|run| (lock, run)),
             }
             drop(lock);

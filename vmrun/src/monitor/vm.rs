@@ -98,8 +98,8 @@ impl VmProcess {
     pub fn cause(&self, status: ExitStatus, reported: Option<String>) -> String {
         let console = self.console.lock().map(|kept| kept.iter().copied().collect::<Vec<_>>());
         let console = String::from_utf8_lossy(&console.unwrap_or_default()).into_owned();
-        if let Some(panic) = console.lines().find(|line| line.contains("Kernel panic")) {
-            return format!("the guest's kernel gave up: {}", printable(panic));
+        if let Some(panic) = panic(&console) {
+            return format!("the guest's kernel gave up: {panic}");
         }
         let last = console.lines().rfind(|line| !line.trim().is_empty()).map(printable);
         match (reported, status.signal(), last) {
@@ -120,6 +120,15 @@ impl Drop for VmProcess {
     fn drop(&mut self) {
         let _ = self.end();
     }
+}
+
+/// The panic of a kernel that tells of one, and what came before it: the fault, and where.
+fn panic(console: &str) -> Option<String> {
+    let line = |mark: &str| console.lines().find(|line| line.contains(mark)).map(printable);
+    let panic = line("Kernel panic")?;
+    // An oops says only "Fatal exception" at its end.
+    let before = [line("BUG: "), line("Oops: "), line("RIP: ")];
+    Some(before.into_iter().flatten().fold(panic, |all, line| format!("{all}; {line}")))
 }
 
 /// One line of a guest's text, fit for a terminal: no control characters, and not long.
@@ -149,4 +158,30 @@ fn read_reports(mut from: UnixStream, happened: &Teller) {
         }
     }
     let _ = happened.send(Happened::VmGone);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::panic;
+
+    #[test]
+    fn panic_is_told_with_the_fault_before_it() {
+        let console = "BUG: kernel NULL pointer dereference, address: 0000000000000008\r\n\
+                       #PF: supervisor read access in kernel mode\r\n\
+                       Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI\r\n\
+                       RIP: 0010:some_function+0x12/0x40\r\n\
+                       RIP: 0010:another+0x1/0x2\r\n\
+                       Kernel panic - not syncing: Fatal exception\r\n";
+        assert_eq!(
+            panic(console).unwrap(),
+            "Kernel panic - not syncing: Fatal exception; \
+             BUG: kernel NULL pointer dereference, address: 0000000000000008; \
+             Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI; RIP: 0010:some_function+0x12/0x40"
+        );
+        assert_eq!(
+            panic("Kernel panic - not syncing: no init\r\n").unwrap(),
+            "Kernel panic - not syncing: no init"
+        );
+        assert_eq!(panic("BUG: soft lockup\r\n"), None);
+    }
 }
