@@ -9,7 +9,7 @@ use tar_stream::{
     testing::{Header, TarBuilder},
 };
 
-use crate::{fuzz, fuzz_mended};
+use crate::{corpus, fuzz, fuzz_mended};
 
 /// Inputs that a store is given before it is made anew.
 const INPUTS: usize = 50;
@@ -159,7 +159,8 @@ fn import(store: &mut Fresh, layer: &[u8]) {
 #[test]
 fn layer() {
     let mut store = Fresh::new();
-    fuzz_mended("layer", tars(), mend, |input| import(&mut store, input));
+    let seeds = [tars(), corpus("tar")].concat();
+    fuzz_mended("layer", seeds, mend, |input| import(&mut store, input));
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -107,7 +107,7 @@ fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
 }
 
 /// The inputs in a target's folder, if it has one.
-fn corpus(target: &str) -> Vec<Vec<u8>> {
+pub fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
