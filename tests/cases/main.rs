@@ -25,4 +25,5 @@ mod observe;
 mod registry;
 mod streams;
 mod terminal;
+mod tutorial;
 mod workloads;

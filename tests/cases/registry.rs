@@ -29,9 +29,10 @@ fn digests_of_layers(registry: &Registry, name: &str) -> Vec<String> {
 #[test]
 fn pulled_image_is_what_was_given_and_goes_back_with_the_same_digests() {
     let mut registry = Registry::start(Kind::Open);
-    for format in ["gzip", "zstd"] {
-        let name = format!("some/{format}");
-        let image = registry.give_as(format, &layout("busybox.tar"), &format!("{name}:1"));
+    for (format, compression) in [("oci", "gzip"), ("oci", "zstd"), ("v2s2", "gzip")] {
+        let name = format!("some/{format}-{compression}");
+        let image =
+            registry.give_as(format, compression, &layout("busybox.tar"), &format!("{name}:1"));
         let (digest, layers) = (
             registry.digest(&format!("{name}:1")),
             digests_of_layers(&registry, &format!("{name}:1")),
@@ -235,6 +236,40 @@ fn pulls_at_once_fetch_each_layer_once() {
         let words = format!("\"GET /v2/many/blobs/{layer} HTTP/1.1\" 200");
         assert_eq!(registry.requests(&words), 1, "{layer}");
     }
+}
+
+#[test]
+fn row35_fifty_pulls_runs_and_removals_at_once_all_succeed() {
+    let registry = Registry::start(Kind::Open);
+    let image = registry.give(&layout("busybox.tar"), "busy:1");
+    let layers = digests_of_layers(&registry, "busy:1");
+    let store = Store::new();
+    let command = &|number: usize| {
+        let name = format!("busy-{number}");
+        match number % 3 {
+            0 => drop(vmrun(&store, ["pull", "-q", &image]).succeeds()),
+            1 => {
+                let out = vmrun(&store, ["run", "--rm", &image, "echo", &name]).exits(0);
+                assert_eq!(out.stdout(), format!("{name}\n"));
+            }
+            _ => {
+                vmrun(&store, ["create", "--name", &name, &image, "true"]).exits(0);
+                vmrun(&store, ["rm", &name]).succeeds();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for number in 0..50 {
+            scope.spawn(move || command(number));
+        }
+    });
+    assert_eq!(vmrun(&store, ["ps", "-aq"]).succeeds(), "");
+    assert_eq!(vmrun(&store, ["images", "-q"]).succeeds().lines().count(), 1);
+    for layer in layers {
+        let words = format!("\"GET /v2/busy/blobs/{layer} HTTP/1.1\" 200");
+        assert_eq!(registry.requests(&words), 1, "{layer}");
+    }
+    vmrun(&store, ["system", "check"]).succeeds();
 }
 
 #[test]

@@ -10,9 +10,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
 };
+
+use crate::bytes::Bytes;
 
 /// A file operation that succeeded. Paths are relative to the folder that was watched.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub enum Operation {
     MakeFolder(PathBuf),
     /// Of a file that may be there already.
     Create(PathBuf),
+    /// A symbolic link that leads there.
+    Link(PathBuf, PathBuf),
     Write(PathBuf, usize, Vec<u8>),
     Resize(PathBuf, usize),
     Sync(PathBuf),
@@ -35,13 +39,21 @@ pub enum Fate {
     Kept,
 }
 
-/// Files and folders by path; folders have no content.
-pub type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
+/// What there is, by path.
+pub type Files = BTreeMap<PathBuf, Found>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Folder,
+    File(Bytes),
+    Link(PathBuf),
+}
 
 #[derive(Clone, Debug)]
 enum Content {
-    File(Vec<u8>),
+    File(Bytes),
     Folder(BTreeMap<OsString, usize>),
+    Link(PathBuf),
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +94,7 @@ impl Node {
     fn entry(&self, name: &OsStr) -> Option<usize> {
         match &self.now {
             Content::Folder(entries) => entries.get(name).copied(),
-            Content::File(_) => None,
+            Content::File(_) | Content::Link(_) => None,
         }
     }
 }
@@ -97,10 +109,9 @@ fn apply(content: &mut Content, change: &Change, fate: Fate) {
         }
         (Content::File(bytes), Change::Write(offset, written)) => {
             let length = if fate == Fate::Half { written.len() / 2 } else { written.len() };
-            bytes.resize(bytes.len().max(offset + length), 0);
-            bytes[*offset..offset + length].copy_from_slice(&written[..length]);
+            bytes.write(*offset, &written[..length]);
         }
-        (Content::File(bytes), Change::Resize(length)) => bytes.resize(*length, 0),
+        (Content::File(bytes), Change::Resize(length)) => bytes.resize(*length),
         (content, change) => panic!("{change:?} of {content:?}"),
     }
 }
@@ -118,7 +129,10 @@ impl Disk {
             Operation::MakeFolder(path) => {
                 self.create(number, path, Content::Folder(BTreeMap::new()));
             }
-            Operation::Create(path) => self.create(number, path, Content::File(Vec::new())),
+            Operation::Create(path) => self.create(number, path, Content::File(Bytes::default())),
+            Operation::Link(target, path) => {
+                self.create(number, path, Content::Link(target.clone()));
+            }
             Operation::Write(path, offset, bytes) => {
                 self.at(path).change(number, Change::Write(*offset, bytes.clone()));
             }
@@ -181,12 +195,11 @@ impl Disk {
         let mut folders = vec![(PathBuf::new(), 0)];
         while let Some((path, number)) = folders.pop() {
             match self.nodes[number].after(fate) {
-                Content::File(bytes) => {
-                    files.insert(path, Some(bytes));
-                }
+                Content::File(bytes) => drop(files.insert(path, Found::File(bytes))),
+                Content::Link(target) => drop(files.insert(path, Found::Link(target))),
                 Content::Folder(entries) => {
                     folders.extend(entries.iter().map(|(name, node)| (path.join(name), *node)));
-                    files.insert(path, None);
+                    files.insert(path, Found::Folder);
                 }
             }
         }
@@ -217,8 +230,9 @@ pub fn write(files: &Files, folder: &Path) {
     for (path, content) in files {
         let path = folder.join(path);
         match content {
-            None => fs::create_dir(path).unwrap(),
-            Some(bytes) => fs::write(path, bytes).unwrap(),
+            Found::Folder => fs::create_dir(path).unwrap(),
+            Found::Link(target) => symlink(target, path).unwrap(),
+            Found::File(bytes) => bytes.save(&path),
         }
     }
 }
@@ -227,12 +241,23 @@ pub fn write(files: &Files, folder: &Path) {
 pub fn fingerprint(files: &Files) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     let mut hasher = Sha256::new();
+    let mut text = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
     for (path, content) in files {
-        hasher.update((path.as_os_str().len() as u64).to_le_bytes());
-        hasher.update(path.as_os_str().as_bytes());
-        hasher.update([u8::from(content.is_some())]);
-        hasher.update((content.as_ref().map_or(0, Vec::len) as u64).to_le_bytes());
-        hasher.update(content.as_deref().unwrap_or_default());
+        text(path.as_os_str().as_bytes());
+        match content {
+            Found::Folder => text(b"folder"),
+            Found::Link(target) => text(target.as_os_str().as_bytes()),
+            Found::File(bytes) => {
+                text(&(bytes.length as u64).to_le_bytes());
+                for (number, block) in &bytes.blocks {
+                    text(&(*number as u64).to_le_bytes());
+                    text(block);
+                }
+            }
+        }
     }
     hasher.finalize().to_vec()
 }
@@ -253,10 +278,15 @@ fn what_was_synced_is_there_and_the_rest_as_fate_wills() {
         disk.apply(&operation);
     }
     assert_eq!(disk.unsafe_operations(), BTreeSet::from([1, 4, 5]));
-    let content = |fate| disk.cut(&|_| fate).remove(Path::new("done")).unwrap().unwrap();
-    assert_eq!(content(Fate::Lost), b"safe");
-    assert_eq!(content(Fate::Half), b"safela");
-    assert_eq!(content(Fate::Kept), b"safelater");
+    let content = |fate| disk.cut(&|_| fate).remove(Path::new("done")).unwrap();
+    let file = |bytes: &[u8]| {
+        let mut file = Bytes::default();
+        file.write(0, bytes);
+        Found::File(file)
+    };
+    assert_eq!(content(Fate::Lost), file(b"safe"));
+    assert_eq!(content(Fate::Half), file(b"safela"));
+    assert_eq!(content(Fate::Kept), file(b"safelater"));
     // The old name is gone only if that is kept, and was there only if that was.
     let old = |kept: &[usize]| {
         let fate = |number: usize| if kept.contains(&number) { Fate::Kept } else { Fate::Lost };

@@ -10,7 +10,7 @@ use crate::{
     disk::{self, Disk, Fate, Files, Operation},
     record::Recording,
     sample::Sample,
-    scene::{Act, Scene},
+    scene::{Act, Scene, create},
 };
 
 /// A store that begins empty, as it was recorded.
@@ -34,7 +34,7 @@ impl Session {
             let ended = scene.watched("recorded", act, &mut recording);
             if recording.kill.is_none() {
                 ended.succeeds();
-                assert_eq!(scene.images("recorded"), act.after);
+                assert_eq!(scene.content("recorded"), act.after);
             }
             session.starts.push(session.log.len());
             session.log.append(&mut recording.log);
@@ -103,46 +103,52 @@ impl Luck {
     }
 }
 
-/// Checks what a cut left: the images are those of after the act, or if it was not over of before.
+/// Checks what a cut left: images and containers are those of after the act, or if it was not over of before.
 fn verify(scene: &Scene, session: &Session, act: usize, over: bool, files: &Files) {
     let store = scene.path("store");
     let _ = fs::remove_dir_all(&store);
     disk::write(files, &store);
-    let images = scene.images("store");
+    let content = scene.content("store");
     let before = act.checked_sub(1).map_or(&[][..], |before| &session.acts[before].after);
     let Act { name, args, after } = &session.acts[act];
-    assert!(images == *after || !over && images == before, "{images:?}");
+    assert!(content == *after || !over && content == before, "{content:?}");
     scene.plain("store", &["system", "check"]).succeeds();
-    if images != *after {
+    if content != *after {
         scene.plain("store", args).succeeds();
-        assert_eq!(scene.images("store"), *after, "{name} again");
+        assert_eq!(scene.content("store"), *after, "{name} again");
     }
+    scene.verify_containers("store");
     scene.plain("store", &scene.load("third")).succeeds();
     scene.plain("store", &scene.load("lost")).succeeds();
     scene.plain("store", &["system", "check"]).succeeds();
 }
 
-/// What is done with an empty store: images come, are renamed and go.
+/// What is done with an empty store: images and containers come, are renamed and go.
 fn acts(scene: &Scene) -> Vec<Act> {
     let known = scene.acts();
-    let act = |name: &'static str, args: Vec<String>, after: &[&'static str]| Act {
-        name,
-        args,
-        after: after.to_vec(),
-    };
-    let again = |name: &str, after: &[&'static str]| {
-        let known = known.iter().find(|act| act.name == name).unwrap();
-        act(known.name, known.args.clone(), after)
+    let again = |name| known.iter().find(|act| act.name == name).unwrap().args.clone();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let mut content = BTreeSet::new();
+    let mut act = |name, args, comes: Option<&'static str>, goes: Option<&'static str>| {
+        goes.map(|name| content.remove(name));
+        content.extend(comes);
+        Act { name, args, after: content.iter().copied().collect() }
     };
     vec![
-        act("load first", scene.load("first"), &["first:1"]),
-        act("load lost", scene.load("lost"), &["first:1", "second:1"]),
-        act("load second", scene.load("second"), &["<none>:<none>", "first:1", "second:1"]),
-        again("pull", &["<none>:<none>", "first:1", "pulled:1", "second:1"]),
-        again("tag", &["<none>:<none>", "first:1", "other:1", "pulled:1", "second:1"]),
-        again("rmi", &["<none>:<none>", "first:1", "other:1", "pulled:1"]),
-        again("prune", &["first:1", "other:1", "pulled:1"]),
-        again("import", &["first:1", "imported:1", "other:1", "pulled:1"]),
+        act("load first", scene.load("first"), Some("first:1"), None),
+        act("load lost", scene.load("lost"), Some("second:1"), None),
+        act("load second", scene.load("second"), Some("<none>:<none>"), None),
+        act("pull", again("pull"), Some("pulled:1"), None),
+        act("tag", again("tag"), Some("other:1"), None),
+        act("rmi", again("rmi"), None, Some("second:1")),
+        act("prune", again("prune"), None, Some("<none>:<none>")),
+        act("import", again("import"), Some("imported:1"), None),
+        act("create kept", words(&create("kept")), Some("container kept"), None),
+        act("create old", words(&create("old")), Some("container old"), None),
+        act("update", again("update"), None, None),
+        act("rename", again("rename"), Some("container new"), Some("container old")),
+        act("rm", words(&["rm", "new"]), None, Some("container new")),
+        act("container prune", again("container prune"), None, Some("container kept")),
     ]
 }
 

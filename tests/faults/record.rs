@@ -54,6 +54,7 @@ impl Recording {
             libc::SYS_unlink | libc::SYS_unlinkat | libc::SYS_rmdir => {
                 done(Operation::Remove(path))
             }
+            libc::SYS_symlink | libc::SYS_symlinkat => done(Operation::Link(call.target(), path)),
             libc::SYS_rename => done(Operation::Rename(self.inside(&call.path(None, 0))?, path)),
             libc::SYS_renameat | libc::SYS_renameat2 => {
                 done(Operation::Rename(self.inside(&call.path(Some(0), 1))?, path))

@@ -1,4 +1,4 @@
-//! A store with images in it, commands that change it, and what must be true of the store whatever
+//! A store with images and containers in it, commands that change it, and what must be true of the store whatever
 //! happened to such a command.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
 pub struct Act {
     pub name: &'static str,
     pub args: Vec<String>,
-    /// The images that there are then.
+    /// What there is then: see [`Scene::content`].
     pub after: Vec<&'static str>,
 }
 
@@ -31,8 +31,14 @@ pub struct Scene {
     registry: String,
 }
 
-/// The images that there are before each act.
-pub const BEFORE: [&str; 3] = ["<none>:<none>", "first:1", "second:1"];
+/// What there is before each act.
+pub const BEFORE: [&str; 5] =
+    ["<none>:<none>", "container kept", "container old", "first:1", "second:1"];
+
+/// The words that make a container.
+pub fn create(name: &str) -> [&str; 5] {
+    ["create", "--name", name, "first:1", "true"]
+}
 
 impl Scene {
     pub fn new() -> Self {
@@ -54,7 +60,10 @@ impl Scene {
         for name in ["first", "lost", "second"] {
             scene.plain("before", &scene.load(name)).succeeds();
         }
-        assert_eq!(scene.images("before"), BEFORE);
+        for name in ["kept", "old"] {
+            scene.plain("before", &create(name)).succeeds();
+        }
+        assert_eq!(scene.content("before"), BEFORE);
         let expected = scene.path("expected.tar");
         scene.plain("before", &["save", "-o", text(&expected), "first:1"]).succeeds();
         scene
@@ -78,6 +87,12 @@ impl Scene {
             Act { name, args, after }
         };
         let more = |name| [&BEFORE[..], &[name]].concat();
+        let less = |names: &[&str]| {
+            let mut left = BEFORE.to_vec();
+            left.retain(|name| !names.contains(name));
+            left
+        };
+        let renamed = [&less(&["container old"])[..], &["container new"]].concat();
         let (third, tree, saved) =
             (self.path("third"), self.path("tree.tar"), self.path("saved.tar"));
         let pulled = format!("{}/pulled:1", self.registry);
@@ -86,8 +101,17 @@ impl Scene {
             act("pull", &["pull", "-q", &pulled], &more("pulled:1")),
             act("import", &["import", text(&tree), "imported:1"], &more("imported:1")),
             act("tag", &["tag", "first:1", "other:1"], &more("other:1")),
-            act("rmi", &["rmi", "second:1"], &["<none>:<none>", "first:1"]),
-            act("prune", &["image", "prune", "-f"], &["first:1", "second:1"]),
+            act("rmi", &["rmi", "second:1"], &less(&["second:1"])),
+            act("prune", &["image", "prune", "-f"], &less(&["<none>:<none>"])),
+            act("create", &create("made"), &more("container made")),
+            act("rename", &["rename", "old", "new"], &renamed),
+            act("update", &["update", "--restart", "always", "kept"], &BEFORE),
+            act("rm", &["rm", "old"], &less(&["container old"])),
+            act(
+                "container prune",
+                &["container", "prune", "-f"],
+                &less(&["container kept", "container old"]),
+            ),
             act("save", &["save", "-o", text(&saved), "first:1"], &BEFORE),
             act(REPAIR, &["system", "check", "--repair"], &BEFORE),
         ]
@@ -128,32 +152,34 @@ impl Scene {
         command
     }
 
-    /// The images of a store, sorted, without their registry.
-    pub fn images(&self, store: &str) -> Vec<String> {
-        let list = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
-        let list = self.plain(store, &list).succeeds();
+    /// The images of a store, without their registry, and its containers, sorted.
+    pub fn content(&self, store: &str) -> Vec<String> {
+        let images = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
+        let images = self.plain(store, &images).succeeds();
+        let containers = ["ps", "-a", "--format", "container {{.Names}}"];
+        let containers = self.plain(store, &containers).succeeds();
         let name = |line: &str| line.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut images: Vec<String> = list.lines().map(name).collect();
-        images.sort_unstable();
-        images
+        let mut content: Vec<String> = images.lines().chain(containers.lines()).map(name).collect();
+        content.sort_unstable();
+        content
     }
 
-    /// Checks a store in which an act was to be done: it opens and is sound, the images are those
-    /// from before or from after the act, nothing between; the act can be done again; and what it
+    /// Checks a store in which an act was to be done: it opens and is sound, the images
+    /// and containers are those from before or from after the act, nothing between; the act can be done again; and what it
     /// took away comes back with a load.
     #[track_caller]
     pub fn verify(&self, store: &str, act: &Act) {
-        let images = self.images(store);
-        let done = images == act.after;
-        assert!(done || images == BEFORE, "{images:?}");
+        let content = self.content(store);
+        let done = content == act.after;
+        assert!(done || content == BEFORE, "{content:?}");
         if act.name != REPAIR {
             self.plain(store, &["system", "check"]).succeeds();
         }
         // These would do something else the second time.
-        if !(done && matches!(act.name, "rmi" | "import")) {
+        if !(done && matches!(act.name, "rmi" | "import" | "create" | "rename" | "rm")) {
             self.plain(store, &act.args).succeeds();
         }
-        assert_eq!(self.images(store), act.after);
+        assert_eq!(self.content(store), act.after);
         self.plain(store, &["system", "check"]).succeeds();
         let left = fs::read_dir(self.path(store).join("ingest")).unwrap().flatten();
         assert_eq!(
@@ -165,10 +191,31 @@ impl Scene {
             self.plain(store, &self.load(image)).succeeds();
         }
         self.plain(store, &["system", "check"]).succeeds();
+        self.verify_containers(store);
         if act.name == "save" {
             let saved = fs::read(self.path("saved.tar")).unwrap();
             assert_eq!(saved, fs::read(self.path("expected.tar")).unwrap());
         }
+    }
+
+    /// Checks that all containers have disks that can be used, that nothing is left of others, and that
+    /// they can be removed.
+    #[track_caller]
+    pub fn verify_containers(&self, store: &str) {
+        let ids = self.plain(store, &["ps", "-aq", "--no-trunc"]).succeeds();
+        let ids: Vec<&str> = ids.lines().collect();
+        let folder = self.path(store).join("containers");
+        for id in &ids {
+            let disk = folder.join(id).join("disk.ext4");
+            let checked = Command::new("e2fsck").arg("-fn").arg(&disk).output().unwrap();
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+        }
+        if !ids.is_empty() {
+            self.plain(store, &[&["rm"], &ids[..]].concat()).succeeds();
+        }
+        let left = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let left: Vec<_> = left.filter(|entry| entry.file_name().len() > 20).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 
@@ -178,13 +225,10 @@ pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Copies a folder; holes stay holes.
 pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() { copy(&from, &to) } else { fs::copy(&from, &to).map(drop).unwrap() }
-    }
+    let status = Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).status();
+    assert!(status.unwrap().success(), "cp of {}", from.display());
 }
 
 /// Changes a byte in the middle of a file.

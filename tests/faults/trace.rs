@@ -203,6 +203,11 @@ impl Call {
         base.unwrap_or_default().join(path)
     }
 
+    /// Where the symbolic link that it makes leads.
+    pub fn target(&self) -> PathBuf {
+        PathBuf::from(self.text(self.args[0]))
+    }
+
     /// The file behind the descriptor in an argument; `None` for one that has no name.
     pub fn file(&self, at: usize) -> Option<PathBuf> {
         let path = self.link(&format!("fd/{}", self.args[at]))?;

@@ -143,9 +143,10 @@ impl Registry {
         self.copy(&["--all"], from, name)
     }
 
-    /// The same with layers that are compressed anew.
-    pub fn give_as(&self, format: &str, from: &str, name: &str) -> String {
-        let compress = ["--format", "oci", "--dest-compress", "--dest-compress-format", format];
+    /// The same with documents of that format (`oci`, `v2s2`) and layers that are compressed anew.
+    pub fn give_as(&self, format: &str, compression: &str, from: &str, name: &str) -> String {
+        let compress =
+            ["--format", format, "--dest-compress", "--dest-compress-format", compression];
         self.copy(&compress, from, name)
     }
 
