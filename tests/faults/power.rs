@@ -143,12 +143,12 @@ fn acts(scene: &Scene) -> Vec<Act> {
         act("rmi", again("rmi"), None, Some("second:1")),
         act("prune", again("prune"), None, Some("<none>:<none>")),
         act("import", again("import"), Some("imported:1"), None),
-        act("create kept", words(&create("kept")), Some("container kept"), None),
-        act("create old", words(&create("old")), Some("container old"), None),
+        act("create kept", create("kept"), Some("container kept"), None),
+        act("create old", create("old"), Some("container old"), None),
         act("update", again("update"), None, None),
         act("rename", again("rename"), Some("container new"), Some("container old")),
-        act("rm", words(&["rm", "new"]), None, Some("container new")),
-        act("container prune", again("container prune"), None, Some("container kept")),
+        act("container prune", again("container prune"), None, Some("container new")),
+        act("rm", words(&["rm", "kept"]), None, Some("container kept")),
     ]
 }
 

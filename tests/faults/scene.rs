@@ -35,9 +35,10 @@ pub struct Scene {
 pub const BEFORE: [&str; 5] =
     ["<none>:<none>", "container kept", "container old", "first:1", "second:1"];
 
-/// The words that make a container.
-pub fn create(name: &str) -> [&str; 5] {
-    ["create", "--name", name, "first:1", "true"]
+/// The words that make a container, with its name in a label too.
+pub fn create(name: &str) -> Vec<String> {
+    let label = format!("name={name}");
+    ["create", "--name", name, "--label", &label, "first:1", "true"].map(str::to_owned).to_vec()
 }
 
 impl Scene {
@@ -82,9 +83,7 @@ impl Scene {
     pub fn acts(&self) -> Vec<Act> {
         let act = |name, args: &[&str], after: &[&'static str]| {
             let args = args.iter().map(|&arg| arg.to_owned()).collect();
-            let mut after = after.to_vec();
-            after.sort_unstable();
-            Act { name, args, after }
+            Act { name, args, after: sorted(after) }
         };
         let more = |name| [&BEFORE[..], &[name]].concat();
         let less = |names: &[&str]| {
@@ -103,14 +102,14 @@ impl Scene {
             act("tag", &["tag", "first:1", "other:1"], &more("other:1")),
             act("rmi", &["rmi", "second:1"], &less(&["second:1"])),
             act("prune", &["image", "prune", "-f"], &less(&["<none>:<none>"])),
-            act("create", &create("made"), &more("container made")),
+            Act { name: "create", args: create("made"), after: sorted(&more("container made")) },
             act("rename", &["rename", "old", "new"], &renamed),
             act("update", &["update", "--restart", "always", "kept"], &BEFORE),
             act("rm", &["rm", "old"], &less(&["container old"])),
             act(
                 "container prune",
-                &["container", "prune", "-f"],
-                &less(&["container kept", "container old"]),
+                &["container", "prune", "-f", "--filter", "label!=name=kept"],
+                &less(&["container old"]),
             ),
             act("save", &["save", "-o", text(&saved), "first:1"], &BEFORE),
             act(REPAIR, &["system", "check", "--repair"], &BEFORE),
@@ -217,6 +216,12 @@ impl Scene {
         let left: Vec<_> = left.filter(|entry| entry.file_name().len() > 20).collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+fn sorted(names: &[&'static str]) -> Vec<&'static str> {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names
 }
 
 const REPAIR: &str = "repair";

@@ -30,6 +30,9 @@ const STATES: &[&str] =
 pub fn ps(args: &PsArgs) -> Result<()> {
     let host = Host::open()?;
     let kept = host.containers.sweep()?;
+    for damage in host.containers.damaged(&kept)? {
+        eprintln!("vmrun: {damage}");
+    }
     let wanted = Wanted::parse(&host, args)?;
     let mut rows = Vec::new();
     for (container, status) in host.containers.with_status(kept)? {

@@ -14,7 +14,13 @@ use crate::{
 pub fn rm(args: &RmArgs) -> Result<u8> {
     let host = Host::open()?;
     each(&args.containers, |name| {
-        let container = host.containers.find(name)?;
+        let container = match host.containers.find(name) {
+            Err(ContainerError::Damaged { id, .. }) => {
+                host.containers.remove_damaged(&id)?;
+                return Ok(name.to_owned());
+            }
+            found => found?,
+        };
         let id = &container.record.id;
         if args.force {
             kill::end(&host, &container, Duration::ZERO, true);

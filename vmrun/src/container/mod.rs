@@ -14,6 +14,7 @@
 //!
 //! There is no PID file: a lock can not outlive its process, nor be mistaken for another's.
 
+mod files;
 mod health;
 mod id;
 mod names;

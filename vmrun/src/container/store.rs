@@ -2,17 +2,20 @@
 
 use std::{
     cmp::Reverse,
+    collections::HashSet,
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
-use super::{Condition, ContainerId, ContainerName, NameError, Record, State, Status, names};
+use super::{
+    Condition, ContainerId, ContainerName, NameError, Record, State, Status,
+    files::{read_of, sync_folder, write_json},
+    names,
+};
 use crate::{
     disk::{self, DiskError, Durability},
     paths::{PathError, Paths, make_private},
@@ -43,13 +46,16 @@ pub enum ContainerError {
     Path(#[from] PathError),
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("{path} is damaged")]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is damaged; 'vmrun rm {id}' removes the container")]
+    Damaged { id: ContainerId, path: PathBuf, source: serde_json::Error },
     #[error("cannot {doing} {path}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ContainerError {
+pub(super) fn io_error(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> ContainerError {
     move |source| ContainerError::Io { doing, path: path.into(), source }
 }
 
@@ -108,9 +114,10 @@ impl Containers {
         let durability = record.durability();
         make_private(aside)?;
         disk::create(&aside.join("disk.ext4"), record.resources.disk, durability)?;
+        // First, for what comes then syncs the folder.
+        File::create(aside.join("lock")).map_err(io_error("make the lock in", aside))?;
         write_json(&aside.join("config.json"), record, durability)?;
         write_json(&aside.join("state.json"), &Condition::from(State::Created), durability)?;
-        File::create(aside.join("lock")).map_err(io_error("make the lock in", aside))?;
         let name = self.name_link(&record.name);
         make_private(&self.paths.containers().join(NAMES))?;
         // A link without a container, left by a killed command, stands in the way: `free_name` has
@@ -126,14 +133,14 @@ impl Containers {
         Ok(())
     }
 
-    /// Every container, newest first, those of `--rm` left out that died with their monitor.
+    /// Every container, newest first; [`Self::damaged`] has those that cannot be read.
     pub fn list(&self) -> Result<Vec<Container>, ContainerError> {
         let mut found = Vec::new();
         for id in self.ids()? {
             match self.open(&id) {
                 Ok(container) => found.push(container),
                 // Removed since the folder was listed.
-                Err(ContainerError::NotFound(_)) => {}
+                Err(ContainerError::NotFound(_) | ContainerError::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -144,6 +151,20 @@ impl Containers {
     /// Every container and its status, as [`Self::list`] has them; none that is removed meanwhile.
     pub fn list_with_status(&self) -> Result<Vec<(Container, Status)>, ContainerError> {
         self.with_status(self.list()?)
+    }
+
+    /// What is wrong with each container that is not among those `known`.
+    pub fn damaged(&self, known: &[Container]) -> Result<Vec<ContainerError>, ContainerError> {
+        let unknown = self.unknown(known)?;
+        let errors = unknown.iter().filter_map(|id| self.open(id).err());
+        Ok(errors.filter(|error| matches!(error, ContainerError::Damaged { .. })).collect())
+    }
+
+    fn unknown(&self, known: &[Container]) -> Result<Vec<ContainerId>, ContainerError> {
+        let known: HashSet<&ContainerId> = known.iter().map(|known| &known.record.id).collect();
+        let mut ids = self.ids()?;
+        ids.retain(|id| !known.contains(id));
+        Ok(ids)
     }
 
     /// Containers and their status; none that is removed meanwhile.
@@ -293,8 +314,8 @@ impl Containers {
         self.delete(container)
     }
 
-    /// Removes what killed commands left: half-made containers, and `--rm` containers whose monitor
-    /// died. Leaves alone whatever it cannot lock or delete.
+    /// Removes what killed commands and power cuts left: half-made containers, and `--rm` containers
+    /// whose monitor died. Leaves alone whatever it cannot lock or delete.
     /// Gives what it kept, as [`Self::list`] does.
     pub fn sweep(&self) -> Result<Vec<Container>, ContainerError> {
         let _lock = self.lock()?;
@@ -305,25 +326,54 @@ impl Containers {
             }
         }
         let mut kept = self.list()?;
+        for id in self.unknown(&kept)? {
+            // As a power cut leaves one that was made and never synced.
+            if fs::metadata(self.folder(&id).join("config.json")).map_or(0, |file| file.len()) == 0
+            {
+                remove_folder(&self.set_aside(&id, Durability::Unsynced)?)?;
+            }
+        }
         kept.retain(|container| {
             let is_over =
                 || !matches!(container.condition(), Ok(Condition { state: State::Created, .. }));
             match container.record.remove_on_exit && is_over() {
-                true => container.lock().map(|_run| self.delete(container)).is_err(),
+                true => match container.lock() {
+                    Ok(_) | Err(ContainerError::NotFound(_)) => self.delete(container).is_err(),
+                    Err(_) => true,
+                },
                 false => true,
             }
         });
         Ok(kept)
     }
 
+    /// Deletes a container that cannot be read.
+    pub fn remove_damaged(&self, id: &ContainerId) -> Result<(), ContainerError> {
+        let _lock = self.lock()?;
+        remove_folder(&self.set_aside(id, Durability::Synced)?)
+    }
+
     fn delete(&self, container: &Container) -> Result<(), ContainerError> {
         let id = &container.record.id;
-        // Renamed first: a deletion that is cut short leaves nothing that looks like a container.
-        let aside = self.paths.containers().join(format!(".old-{id}"));
-        fs::rename(&container.folder, &aside).map_err(io_error("remove", &container.folder))?;
+        let aside = self.set_aside(id, container.record.durability())?;
         self.release_name(&container.record);
         let _ = fs::remove_dir_all(self.paths.runtime_of(id.as_str()));
-        fs::remove_dir_all(&aside).map_err(io_error("remove", &aside))
+        remove_folder(&aside)
+    }
+
+    /// Renames the folder of a container that is to be deleted, so that a deletion that is cut short
+    /// leaves nothing that looks like a container; gives the new path.
+    fn set_aside(
+        &self,
+        id: &ContainerId,
+        durability: Durability,
+    ) -> Result<PathBuf, ContainerError> {
+        let (folder, aside) = (self.folder(id), self.paths.containers().join(format!(".old-{id}")));
+        fs::rename(&folder, &aside).map_err(io_error("remove", &folder))?;
+        if durability == Durability::Synced {
+            sync_folder(&self.paths.containers())?;
+        }
+        Ok(aside)
     }
 
     fn free_name(&self, wanted: Option<ContainerName>) -> Result<ContainerName, ContainerError> {
@@ -456,79 +506,9 @@ impl Container {
     }
 }
 
-/// Reads a file of a container; one that is missing was removed, at once with the container.
-fn read_of<T: DeserializeOwned>(id: &ContainerId, path: &Path) -> Result<T, ContainerError> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ContainerError::NotFound(id.to_string()));
-        }
-        other => other.map_err(io_error("read", path))?,
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|source| ContainerError::Damaged { path: path.into(), source })
-}
-
-/// Writes aside, syncs and renames: the file is the old or the new one, whole.
-fn write_json(
-    path: &Path,
-    value: &impl Serialize,
-    durability: Durability,
-) -> Result<(), ContainerError> {
-    let folder = path.parent().unwrap_or(path);
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.flush()?;
-        if durability == Durability::Synced {
-            file.as_file().sync_all()?;
-        }
-        file.persist(path)?;
-        io::Result::Ok(())
-    };
-    write().map_err(io_error("write", path))?;
-    if durability == Durability::Synced {
-        sync_folder(folder)?;
-    }
-    Ok(())
-}
-
-fn sync_folder(folder: &Path) -> Result<(), ContainerError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
+fn remove_folder(folder: &Path) -> Result<(), ContainerError> {
+    fs::remove_dir_all(folder).map_err(io_error("remove", folder))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(name: ContainerName) -> Record {
-        let digest = format!("sha256:{}", "1".repeat(64));
-        let record = serde_json::json!({
-            "id": "2".repeat(64),
-            "name": name.to_string(),
-            "created": "2026-01-01T00:00:00Z",
-            "image": { "reference": "none", "id": digest, "root": digest },
-            "command": {
-                "args": [], "env": [], "cwd": "/", "user": "",
-                "terminal": false, "stdin": false, "stop_signal": 15,
-            },
-            "hostname": "gone",
-            "resources": { "memory_mib": 512, "vcpus": 1, "disk": 10_u64 << 30 },
-            "remove_on_exit": true,
-        });
-        serde_json::from_value(record).unwrap()
-    }
-
-    /// `ps` has listed a container, and another command removes it before its state is read.
-    #[test]
-    fn container_that_is_removed_meanwhile_is_left_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let containers = Containers::new(Paths::below(folder.path()).unwrap());
-        let container = containers.create(None, record).unwrap();
-        assert_eq!(containers.list_with_status().unwrap().len(), 1);
-        fs::remove_file(container.folder.join("state.json")).unwrap();
-        assert!(containers.list_with_status().unwrap().is_empty());
-        assert!(matches!(containers.status(&container), Err(ContainerError::NotFound(_))));
-        fs::remove_file(container.disk()).unwrap();
-        assert_eq!(container.disk_usage().unwrap(), 0);
-    }
-}
+mod tests;
