@@ -2,7 +2,12 @@
 //!
 //! Each case has a small file system of its own, `$SMALL-NAME`, which `scripts/test` mounts.
 
-use std::{env, fs, io::BufReader};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    process::Stdio,
+    thread,
+};
 
 use crate::support::{Store, finish, read_until};
 
@@ -40,4 +45,55 @@ fn container_waits_for_room_and_goes_on() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "31457280 /big\nsafe\n");
     assert!(output.status.success());
     store.vmrun(["start", "-a", "waits"]).run().succeeds();
+}
+
+/// What a container prints and where it is kept share a disk that is full: the container goes on,
+/// and is told of once; what was kept before and after is shown, in whole lines.
+#[test]
+fn log_that_fills_the_disk_stops_no_container() {
+    let store = small("log");
+    let filler = store.path().join("filler");
+    fs::write(&filler, vec![1; 40 << 20]).unwrap();
+    let script = "awk 'BEGIN { for (i = 1; i <= 40000; i++) printf \"%d %01000d\\n\", i, 0 }'; \
+        echo printed >&2; read go; echo again; sleep 1000";
+    let run = store.vmrun(["run", "-i", "--name", "talks", "busybox", "sh", "-c", script]);
+    let mut child = run.command().stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let reader = thread::spawn(move || {
+        let lines = (&mut stdout).lines().take(LINES).map(Result::unwrap);
+        let numbers: Vec<usize> = lines.map(|line| number_of(&line)).collect();
+        (stdout, numbers)
+    });
+    let told = read_until("printed", &mut stderr);
+    let (mut stdout, numbers) = reader.join().unwrap();
+    assert!(numbers.into_iter().eq(1..=LINES), "the attached client has it all");
+    let notices: Vec<_> = told.lines().filter(|line| *line != "printed").collect();
+    assert!(notices.len() == 1 && notices[0].contains("No space left on device"), "{told}");
+    assert_eq!(store.vmrun(["ps", "--format", "{{.State}}"]).run().succeeds(), "running\n");
+    assert_eq!(store.vmrun(["exec", "talks", "echo", "fine"]).run().succeeds(), "fine\n");
+    fs::remove_file(&filler).unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    read_until("again", &mut stdout);
+    let kept = store.vmrun(["logs", "talks"]).run().exits(0).stdout();
+    let mut lines: Vec<_> = kept.lines().collect();
+    assert_eq!(lines.pop(), Some("again"), "there is room again");
+    let numbers: Vec<_> = lines.iter().map(|line| number_of(line)).collect();
+    assert!((5000..LINES).contains(&numbers.len()), "{} lines", numbers.len());
+    assert!(
+        numbers.is_sorted_by(|one, next| one < next)
+            && numbers[..5000].iter().copied().eq(1..=5000)
+    );
+    store.vmrun(["kill", "talks"]).run().succeeds();
+    assert_eq!(finish(child, "vmrun run").status.code(), Some(137));
+}
+
+/// Lines that the container prints, of 1,000 bytes and more: twice what there is room for.
+const LINES: usize = 40_000;
+
+/// The number of a line that is whole.
+fn number_of(line: &str) -> usize {
+    let (number, zeros) = line.split_once(' ').unwrap();
+    assert!(zeros.len() == 1000 && zeros.bytes().all(|byte| byte == b'0'), "line {number}");
+    number.parse().unwrap()
 }

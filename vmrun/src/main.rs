@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod commands;
 mod container;
+mod cpu_group;
 mod descriptors;
 mod disk;
 mod error;

@@ -10,7 +10,7 @@ use vmm::{
 };
 
 use super::{Host, print};
-use crate::{error::failure, paths::Paths, size::ByteSize, vm_process::KVM};
+use crate::{cpu_group, error::failure, paths::Paths, size::ByteSize, vm_process::KVM};
 
 /// Below this much room on the store's disk, images and containers soon fail.
 const LITTLE_ROOM: u64 = 1 << 30;
@@ -36,6 +36,7 @@ pub fn doctor() -> Result<u8> {
         Finding { what: "store", verdict: store() },
         Finding { what: "Landlock", verdict: landlock() },
         Finding { what: "user namespaces", verdict: user_namespaces() },
+        Finding { what: "--cpus", verdict: cpu_limits() },
     ];
     let bad = findings.iter().any(|finding| matches!(finding.verdict, Verdict::Bad(_)));
     for Finding { what, verdict } in &findings {
@@ -152,6 +153,16 @@ fn user_namespaces() -> Verdict {
             Verdict::Poor("not in this kernel; vmrun does without".to_owned())
         }
         Err(error) => Verdict::Poor(error.to_string()),
+    }
+}
+
+/// How parts of a CPU are kept to.
+fn cpu_limits() -> Verdict {
+    match cpu_group::place() {
+        Ok(place) => {
+            Verdict::Good(format!("kept to by cpu.max of a cgroup in {}", place.display()))
+        }
+        Err(why) => Verdict::Good(format!("kept to by throttling vCPU threads ({why})")),
     }
 }
 

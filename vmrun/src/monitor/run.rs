@@ -28,6 +28,7 @@ use crate::{
         Backoff, Condition, Container, ContainerError, ContainerId, Containers, Exit, Health,
         RestartPolicy, RunLock, State,
     },
+    cpu_group::CpuGroup,
     events,
     logs::LogWriter,
     paths::{GuestFiles, Paths, make_private},
@@ -175,8 +176,11 @@ impl Tenure {
 
     fn boot(&self) -> Result<Booting> {
         let (happened, events) = bounded(WAITING);
-        let (process, control) =
-            VmProcess::start(&self.vm_spec(), &happened).context("cannot start the VM process")?;
+        let spec = self.vm_spec();
+        // Without one the vCPUs are throttled all the same.
+        let group = |limit| CpuGroup::make(self.container.record.id.as_str(), limit).ok();
+        let (process, control) = VmProcess::start(&spec, spec.nano_cpus.and_then(group), &happened)
+            .context("cannot start the VM process")?;
         let agent = Agent::new(control, Patience::default().send, happened.clone())
             .context("cannot start a thread")?;
         Ok(Booting { process, agent, happened, events })

@@ -16,7 +16,10 @@ use std::{
 use agent_protocol::{FrameError, write_frame};
 
 use super::life::{Happened, Teller};
-use crate::vm_process::{VmCommand, VmReport, VmSpec};
+use crate::{
+    cpu_group::CpuGroup,
+    vm_process::{VmCommand, VmReport, VmSpec},
+};
 
 /// How much of the guest's console is kept: enough for a panic, whatever the guest writes.
 const CONSOLE_KEPT: usize = 16 << 10;
@@ -35,17 +38,24 @@ pub struct VmProcess {
     socket: UnixStream,
     console: Arc<Mutex<VecDeque<u8>>>,
     readers: Vec<JoinHandle<()>>,
+    group: Option<CpuGroup>,
 }
 
 impl VmProcess {
-    /// Starts the process; gives the control connection with the agent too. Its reports arrive as
-    /// [`Happened::Report`], its end as [`Happened::VmGone`].
-    pub fn start(spec: &VmSpec, happened: &Teller) -> io::Result<(Self, UnixStream)> {
+    /// Starts the process, in this cgroup if there is one; gives the control connection with the
+    /// agent too. Its reports arrive as [`Happened::Report`], its end as [`Happened::VmGone`].
+    pub fn start(
+        spec: &VmSpec,
+        group: Option<CpuGroup>,
+        happened: &Teller,
+    ) -> io::Result<(Self, UnixStream)> {
         let (mut control, theirs) = UnixStream::pair()?;
         let mut command = Command::new("/proc/self/exe");
-        let vm = Self::spawn(command.arg("vmm").stdin(OwnedFd::from(theirs)), happened)?;
+        let mut vm = Self::spawn(command.arg("vmm").stdin(OwnedFd::from(theirs)), happened)?;
         // This end of the guest's socket is to be the last one.
         drop(command);
+        // It does nothing before it is told what to run.
+        vm.group = group.filter(|group| group.admit(vm.child.id()).is_ok());
         write_frame(&mut control, spec).map_err(io::Error::other)?;
         Ok((vm, control))
     }
@@ -59,7 +69,8 @@ impl VmProcess {
         // Their end is to be closed when the process ends.
         command.stdout(Stdio::null());
         let console = Arc::default();
-        let mut vm = Self { child, socket, console: Arc::clone(&console), readers: Vec::new() };
+        let mut vm =
+            Self { child, socket, console: Arc::clone(&console), readers: Vec::new(), group: None };
         if let Some(stderr) = vm.child.stderr.take() {
             vm.readers.push(reader("console", move || keep_console(stderr, &console))?);
         }
@@ -87,6 +98,7 @@ impl VmProcess {
     pub fn end(&mut self) -> io::Result<ExitStatus> {
         self.child.kill()?;
         let status = self.child.wait()?;
+        self.group = None;
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
