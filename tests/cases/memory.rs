@@ -25,15 +25,21 @@ fn page_cache_of_a_gibibyte_goes_back_to_the_host() {
     let pid = vm_process(vmrun(run).run().succeeds().trim());
     thread::sleep(Duration::from_secs(4));
     let before = resident(pid);
-    eventually("it has read", || vmrun(["logs", &name.0]).run().stdout() == "read\n");
-    let (begun, most) = (Instant::now(), resident(pid));
-    assert!(most > before + 900, "{most} MiB: the cache never was the host's");
-    let mut now = most;
+    let mut most = 0;
+    eventually("it has read", || {
+        most = most.max(resident(pid));
+        vmrun(["logs", &name.0]).run().stdout() == "read\n"
+    });
+    let (begun, mut now) = (Instant::now(), resident(pid));
+    println!("{before} → {most} → {now} MiB");
+    // A slow machine takes back what was read first while the rest is read.
+    assert!(most.max(now) > before + 512, "the cache never was the guest's");
     while now > before + 64 {
         let passed = begun.elapsed();
         assert!(passed < Duration::from_secs(90), "{before} → {most} → {now} MiB in {passed:?}");
         thread::sleep(Duration::from_millis(500));
         now = resident(pid);
+        println!("{passed:?} {now}");
     }
     println!("{before} → {most} → {now} MiB in {:?}", begun.elapsed());
 }

@@ -141,12 +141,15 @@ impl Policy {
     fn trim(&mut self, memory: &impl Memory) -> Duration {
         let piece = self.left.min(PIECE);
         let found = memory.reclaim(piece);
+        let some = found || self.last.is_some_and(|last| self.left < last.dropped);
         self.left = if found { self.left - piece } else { 0 };
         if self.left > 0 {
             return NEXT_PIECE;
         }
-        let dirty = memory.cache().map_or(0, |cache| cache.dirty);
-        self.free = memory.free().saturating_add(dirty);
+        // What was read meanwhile is for the next trim, unless this one found nothing to drop.
+        let cache = memory.cache().unwrap_or_default();
+        let rest = if some { cache.idle.saturating_sub(FLOOR) } else { 0 };
+        self.free = memory.free().saturating_add(cache.dirty).saturating_add(rest);
         IDLE
     }
 }

@@ -100,7 +100,7 @@ impl Flow {
 }
 
 /// Carries an output stream until its end; `complain` is told of a log that cannot be written.
-pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow, complain: impl Fn(&LogError)) {
+pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow, complain: impl Fn(LogError)) {
     if read_answer(&mut from).is_ok() {
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -109,7 +109,7 @@ pub fn carry_out(mut from: UnixStream, to: &Sink, flow: &Flow, complain: impl Fn
                 Ok(count) => {
                     flow.delivering.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = to.write(&chunk[..count]) {
-                        complain(&error);
+                        complain(error);
                     }
                     flow.delivering.fetch_sub(1, Ordering::Relaxed);
                     flow.delivered.fetch_add(1, Ordering::Relaxed);

@@ -139,7 +139,8 @@ impl Streams {
         let (happened, flow) = (happened.clone(), Arc::clone(&self.flow));
         spawn("output", move || {
             carry::carry_out(socket, &sink, &flow, |error| {
-                let _ = happened.send(Happened::LogFailed(error.to_string()));
+                let _ =
+                    happened.send(Happened::LogFailed(format!("{:#}", anyhow::Error::from(error))));
             });
             let _ = happened.send(Happened::StreamEnded);
         })?;

@@ -94,6 +94,18 @@ fn what_was_read_is_dropped_soon_after() {
 }
 
 #[test]
+fn what_is_read_during_a_trim_is_dropped_after_it() {
+    let mut run = Run::new();
+    run.reads(300 * MIB);
+    while run.guest.0.borrow().dropped.is_empty() {
+        run.now += run.policy.turn(run.now, &run.guest);
+    }
+    run.reads(700 * MIB);
+    run.for_seconds(20);
+    assert_eq!(run.cached(), FLOOR);
+}
+
+#[test]
 fn a_guest_that_does_nothing_is_only_asked_for_its_free_memory() {
     let mut run = Run::new();
     let before = run.guest.0.borrow().asked;
