@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Named, Store, children_of, eventually, image, processes, vm_process, vmrun};
+use crate::support::{Named, eventually, image, vm_process, vmrun};
 
 /// MiB of memory of a process that the host has to have.
 fn resident(pid: i32) -> u64 {
@@ -39,41 +39,6 @@ fn page_cache_of_a_gibibyte_goes_back_to_the_host() {
         assert!(passed < Duration::from_secs(90), "{before} → {most} → {now} MiB in {passed:?}");
         thread::sleep(Duration::from_millis(500));
         now = resident(pid);
-        println!("{passed:?} {now}");
     }
     println!("{before} → {most} → {now} MiB in {:?}", begun.elapsed());
-}
-
-/// What 50 small containers take of the host, shared pages counted once: the processes are not
-/// dumpable, so only root can look.
-#[test]
-#[ignore = "for root: scripts/test runs it apart"]
-fn fifty_containers_of_64_mib_run_at_once() {
-    let store = Store::new();
-    store.load("busybox.tar").succeeds();
-    let begun = Instant::now();
-    for _ in 0..50 {
-        store.vmrun(["run", "-d", "-m", "64m", "busybox", "sleep", "10000"]).run().succeeds();
-    }
-    let ids = store.vmrun(["ps", "-q", "--no-trunc"]).run().succeeds();
-    assert_eq!(ids.lines().count(), 50, "{ids}");
-    let all: Vec<i32> = ids.lines().flat_map(|id| processes(&["vmrun monitor", id])).collect();
-    let vms = children_of(&all);
-    assert_eq!((all.len(), vms.len()), (50, 50));
-    let sum = |pids: &[i32]| pids.iter().map(|pid| proportional(*pid)).sum::<u64>() >> 10;
-    let (monitors, guests) = (sum(&all), sum(&vms));
-    println!("50 in {:?}: monitors {monitors} MiB, VMs {guests} MiB", begun.elapsed());
-    assert!(monitors + guests < 2048, "{monitors} and {guests} MiB");
-    for id in ids.lines().step_by(10) {
-        assert_eq!(store.vmrun(["exec", id, "echo", "here"]).run().succeeds(), "here\n");
-    }
-    let stop = ["rm", "-f"].into_iter().chain(ids.lines());
-    store.vmrun(stop).run().succeeds();
-}
-
-/// KiB of memory of a process, its part of what it shares.
-fn proportional(pid: i32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
