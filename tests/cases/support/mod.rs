@@ -6,6 +6,7 @@
 
 pub mod pty;
 pub mod registry;
+pub mod scene;
 
 use std::{
     env,
