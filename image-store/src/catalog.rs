@@ -171,7 +171,7 @@ impl Catalog {
         }
         match parsed {
             Ok(_) => Err(not_found(name)),
-            Err(source) => Err(FindError::Name { name: name.to_owned(), source }),
+            Err(source) => Err(FindError::Name(source)),
         }
     }
 

@@ -81,13 +81,8 @@ pub enum FindError {
     #[error("image id {0} is ambiguous: it is the start of several")]
     Ambiguous(String),
     /// Not a name at all.
-    #[error("invalid image name {name:?}")]
-    Name {
-        /// The name as given.
-        name: String,
-        /// What is wrong with it.
-        source: ReferenceError,
-    },
+    #[error(transparent)]
+    Name(ReferenceError),
     /// The store itself does not work.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -55,7 +55,10 @@ fn wrong_options_are_refused_with_125() {
 #[test]
 fn unknown_containers_are_named() {
     vmrun(["rm", "nosuch"]).run().fails(1, &["No such container: nosuch"]);
-    vmrun(["start", "nosuch"]).run().fails(1, &["No such container: nosuch"]);
+    vmrun(["start", "-a", "nosuch"]).run().fails(1, &["No such container: nosuch"]);
+    let start = vmrun(["start", "nosuch"]).run().exits(1).stderr();
+    let words = ["No such container: nosuch", "failed to start containers: nosuch"];
+    assert_eq!(start.lines().collect::<Vec<_>>(), words.map(|words| format!("vmrun: {words}")));
 }
 
 #[test]

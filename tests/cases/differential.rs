@@ -22,11 +22,13 @@ impl Podman {
         let folder = tempfile::tempdir_in(scratch()).unwrap();
         let at = folder.path().display();
         // No network, as in vmrun and as Docker's answers were recorded.
-        let settings = "[containers]\nnetns = \"none\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
+        let settings = "[containers]\nnetns = \"none\"\nbase_hosts_file = \"none\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
              events_logger = \"file\"\nruntime = \"crun\"\n";
         fs::write(folder.path().join("containers.conf"), settings).unwrap();
+        // Only images of Docker's own format have a message.
         let script = format!(
-            "#!/bin/sh\nCONTAINERS_CONF={at}/containers.conf exec podman --root {at}/store \
+            "#!/bin/sh\nif [ \"$1\" = commit ]; then shift; set -- commit -f docker \"$@\"; fi\n\
+             CONTAINERS_CONF={at}/containers.conf exec podman --log-level error --root {at}/store \
              --runroot {at}/run --tmpdir {at}/tmp --storage-driver overlay \"$@\"\n"
         );
         let this = Self(folder);

@@ -136,7 +136,7 @@ fn driver_none_keeps_nothing_and_others_are_refused() {
     let words = ["configured logging driver does not support reading"];
     vmrun(["logs", &name.0]).run().fails(1, &words);
     for (options, words) in [
-        (["--log-driver", "syslog"], "no log driver named 'syslog' is registered"),
+        (["--log-driver", "syslog"], "plugin \"syslog\" not found"),
         (["--log-opt", "colour=red"], "unknown log opt 'colour' for json-file log driver"),
     ] {
         let line = [&["run", "--rm"], &options[..], &[image("busybox"), "true"]].concat();

@@ -99,7 +99,9 @@ fn row32_a_call_that_fails_is_told_and_the_command_can_be_run_again() {
                 Some(1 | 125) => {
                     let stderr = &ended.stderr;
                     assert!(stderr.starts_with("vmrun: ") && stderr.contains(&reason), "{stderr}");
-                    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+                    // A failed rename is summed up, as in Docker.
+                    let most = if act.name == "rename" { 2 } else { 1 };
+                    assert!(stderr.lines().count() <= most, "{stderr}");
                 }
                 other => panic!("status {other:?}"),
             }

@@ -1,5 +1,5 @@
-# The help after a refusal, which is in everybody's own words.
-/^Usage:/,$d
+# Answers, not command lines.
+/^[>!] /!b
 # What differs from one run to the next: ids, times, and so the widths of columns.
 s/[0-9a-f]{64}/<ID>/g
 s/\b[0-9a-f]{12}\b/<id>/g
@@ -9,4 +9,4 @@ s/(Less than a second|About a minute|About an hour|[0-9]+ (second|minute|hour|da
 s/\bUp (Less than a second|About a minute|About an hour|[0-9]+ (second|minute|hour|day)s?)/Up <FOR>/g
 s,/tmp/tmp\.[A-Za-z0-9]+/files,<FILES>,g
 s/ {3,}/   /g
-s/ +$//
+s/^(..)(.*[^ ])? +$/\1\2/

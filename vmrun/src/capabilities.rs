@@ -1,6 +1,6 @@
 //! Capabilities by name, as `--cap-add` and `--cap-drop` have them, and what they come to.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::container::GuestSettings;
 
@@ -59,7 +59,8 @@ pub fn of(settings: &GuestSettings) -> Result<u64> {
     if settings.privileged {
         return Ok(ALL);
     }
-    let (added, dropped) = (bits(&settings.cap_add)?, bits(&settings.cap_drop)?);
+    let added = bits(&settings.cap_add).context("invalid CapAdd")?;
+    let dropped = bits(&settings.cap_drop).context("invalid CapDrop")?;
     // What is dropped one by one stays dropped though all are added, and the other way round.
     Ok(match (added, dropped) {
         (ALL, dropped) => ALL & !dropped,
@@ -80,7 +81,7 @@ fn bit(name: &str) -> Result<u64> {
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
     match NAMES.iter().position(|known| *known == short) {
         Some(number) => Ok(1 << number),
-        None => bail!("invalid capability: \"CAP_{short}\""),
+        None => bail!("unknown capability: \"CAP_{short}\""),
     }
 }
 

@@ -8,6 +8,7 @@ mod observe;
 mod refusal;
 mod registry;
 mod run;
+mod values;
 
 use std::path::PathBuf;
 

@@ -19,6 +19,7 @@ mod disk;
 mod error;
 mod events;
 mod journal;
+mod limits;
 mod logs;
 mod monitor;
 mod network;

@@ -1,12 +1,12 @@
 //! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`: files of a tmpfs, mounted over the image's.
 //! So nothing of them gets into the writable layer but, where the image has no such file, an empty
-//! one to mount on.
+//! one to mount on. Beside them, a link: `/etc/mtab`.
 
 use std::os::fd::OwnedFd;
 
 use agent_protocol::ContainerSpec;
 use rustix::ffi::CStr;
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, open, symlink};
 use rustix::io::{self, Errno, write};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -16,6 +16,9 @@ use crate::boot::mounts::mount_new;
 
 /// Where the tmpfs is mounted while the agent's view is still there.
 const FILES: &CStr = c"/files";
+
+const MTAB: &CStr = c"/etc/mtab";
+const MOUNTS: &CStr = c"/proc/mounts";
 
 /// The files, ready to be mounted but nowhere yet.
 #[derive(Debug)]
@@ -53,7 +56,11 @@ impl IdentityFiles {
             move_mount(tree, c"", place, c"", flags)
                 .map_err(|cause| RootfsError::Mount { target: text(target), cause })?;
         }
-        Ok(())
+        // For old programs, as Docker makes it, unless the image has something there.
+        match symlink(MOUNTS, MTAB) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(cause) => Err(make_error(MTAB, cause)),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! What vmrun made in the container's tree to mount on, where the image had nothing: no change that
-//! the container made. Docker makes these in a layer of their own.
+//! What vmrun made in the container's tree to mount on, where the image had nothing, and the link
+//! `/etc/mtab`: no change that the container made. Docker makes these in a layer of their own.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 
-use super::{LayerError, Trees, look, names};
+use super::{LayerError, Trees, look, names, place};
 
 /// The folders of `container/rootfs.rs` and the files of `container/identity_files.rs`, and the
 /// folder that these are in.
@@ -14,10 +14,13 @@ const PLACES: &[&[u8]] = &[
     b"/etc",
     b"/etc/hostname",
     b"/etc/hosts",
+    MTAB,
     b"/etc/resolv.conf",
     b"/proc",
     b"/sys",
 ];
+
+const MTAB: &[u8] = b"/etc/mtab";
 
 /// Whether making mount points may have changed the times of a folder of the image.
 pub(super) fn may_be_in(folder: &[u8]) -> bool {
@@ -32,6 +35,10 @@ pub(super) fn is_one(
 ) -> Result<bool, LayerError> {
     if !PLACES.contains(&path) {
         return Ok(false);
+    }
+    if path == MTAB {
+        let target = fs::read_link(place(trees.merged, path));
+        return Ok(target.is_ok_and(|target| target.as_os_str() == "/proc/mounts"));
     }
     if !merged.is_dir() {
         return Ok(merged.is_file() && merged.len() == 0);

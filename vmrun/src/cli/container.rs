@@ -4,10 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Args};
 
-use crate::{
-    client::DetachKeys,
-    container::{ContainerName, RestartPolicy},
-};
+use crate::{client::DetachKeys, container::RestartPolicy};
 
 #[derive(Debug, Args)]
 pub struct StartArgs {
@@ -66,7 +63,7 @@ pub struct RenameArgs {
     #[arg(value_name = "CONTAINER")]
     pub container: String,
     #[arg(value_name = "NEW_NAME")]
-    pub name: ContainerName,
+    pub name: String,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,10 @@ use clap::{
 };
 
 use super::Cli;
+use crate::{
+    client::KeysError,
+    container::{NameError, PolicyError},
+};
 
 const BAD_OPTION: u8 = 125;
 const BAD_ARGUMENTS: u8 = 1;
@@ -45,6 +49,11 @@ pub fn refusal(arguments: &[OsString], error: &clap::Error) -> Option<(String, u
             Some(short) => format!("flag needs an argument: '{short}' in -{short}"),
             None => format!("flag needs an argument: {name}"),
         },
+        ErrorKind::ValueValidation
+            if let Some((words, status)) = left_to_the_daemon(error, &path) =>
+        {
+            return Some((format!("vmrun: {words}\n"), status));
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
             let why = why(error, value);
             format!("invalid argument \"{value}\" for \"{}\" flag: {why}", flag(&command, name))
@@ -93,6 +102,24 @@ fn flag(command: &Command, name: &str) -> String {
         Some(short) => format!("-{short}, {name}"),
         None => name.to_owned(),
     }
+}
+
+/// What Docker's CLI does not look at when it reads the line: its daemon refuses it later, without a
+/// word on the option; the exit status is that of any failure of the command.
+fn left_to_the_daemon(error: &clap::Error, path: &str) -> Option<(String, u8)> {
+    let source = error.source()?;
+    let status = match source.downcast_ref() {
+        Some(PolicyError::Count) => BAD_OPTION,
+        _ if source.is::<PolicyError>() || source.is::<NameError>() || source.is::<KeysError>() => {
+            if path.ends_with(" run") {
+                BAD_OPTION
+            } else {
+                BAD_ARGUMENTS
+            }
+        }
+        _ => return None,
+    };
+    Some((source.to_string(), status))
 }
 
 /// What is wrong with a value. Of numbers and of switches Docker says what Go says.
@@ -149,6 +176,13 @@ mod tests {
         refused("vmrun stop -t x one", 125, invalid);
         let invalid = "invalid argument \"x\" for \"-a, --all\" flag: strconv.ParseBool: parsing \"x\": invalid syntax";
         refused("vmrun ps --all=x", 125, invalid);
+        let invalid =
+            "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x";
+        refused("vmrun create -e =x busybox", 125, invalid);
+        refused("vmrun create --restart x busybox", 1, "vmrun: invalid restart policy 'x'");
+        refused("vmrun run --restart x busybox", 125, "vmrun: invalid restart policy 'x'");
+        let count = "vmrun: maximum retry count must be an integer";
+        refused("vmrun create --restart on-failure:x busybox", 125, count);
     }
 
     #[test]

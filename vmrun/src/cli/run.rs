@@ -1,17 +1,16 @@
 //! The words of `run` and `create`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args};
-
-use crate::{
-    client::DetachKeys,
-    container::{ContainerName, RestartPolicy},
-    disk::DiskSize,
-    size::ByteSize,
+use agent_protocol::Limit;
+use clap::{
+    ArgAction, Args,
+    builder::{OsStringValueParser, TypedValueParser},
 };
 
-use super::PullPolicy;
+use crate::{client::DetachKeys, container::RestartPolicy, disk::DiskSize, limits, size::ByteSize};
+
+use super::{PullPolicy, values};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -53,7 +52,10 @@ pub struct ContainerArgs {
     #[arg(short, long, value_name = "STREAM", value_enum, ignore_case = true)]
     pub attach: Vec<AttachedStream>,
     /// Set an environment variable; without a value, pass it on from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(
+        short, long, value_name = "NAME[=VALUE]",
+        value_parser = OsStringValueParser::new().try_map(values::variable)
+    )]
     pub env: Vec<OsString>,
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
@@ -70,9 +72,9 @@ pub struct ContainerArgs {
     /// Program to run in place of the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<OsString>,
-    /// Name of the container
+    /// Name of the container [default: two words]
     #[arg(long)]
-    pub name: Option<ContainerName>,
+    pub name: Option<String>,
     /// Host name inside the container [default: the short id]
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,
@@ -95,7 +97,7 @@ pub struct ContainerArgs {
     #[arg(long, value_name = "SIZE")]
     pub memory_reservation: Option<ByteSize>,
     /// Number of CPUs, 8 at most; parts of one are a share of its time
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = values::cpus, allow_negative_numbers = true)]
     pub cpus: Option<f64>,
     /// Size of the writable disk
     #[arg(long, value_name = "SIZE", default_value = "10g")]
@@ -110,16 +112,16 @@ pub struct ContainerArgs {
     #[arg(long, value_name = "PATH[:OPTIONS]")]
     pub tmpfs: Vec<String>,
     /// Set a limit: TYPE=SOFT[:HARD], such as nofile=1024:2048
-    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
-    pub ulimit: Vec<String>,
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]", value_parser = limits::parse)]
+    pub ulimit: Vec<Limit>,
     /// Set a setting of the guest's kernel, such as net.core.somaxconn=1024
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub sysctl: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::sysctl)]
+    pub sysctl: Vec<(String, String)>,
     /// Add a line to /etc/hosts: NAME:ADDRESS
-    #[arg(long, value_name = "NAME:ADDRESS")]
-    pub add_host: Vec<String>,
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = values::host)]
+    pub add_host: Vec<(String, String)>,
     /// Name server in /etc/resolv.conf
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
     pub dns: Vec<String>,
     /// Option in /etc/resolv.conf
     #[arg(long, alias = "dns-opt", value_name = "OPTION")]
@@ -155,17 +157,17 @@ pub struct ContainerArgs {
     #[arg(long, value_name = "COMMAND")]
     pub health_cmd: Option<String>,
     /// Time between checks [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub health_interval: Option<humantime::Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub health_interval: Option<Duration>,
     /// Time that a check may take [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub health_timeout: Option<humantime::Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub health_timeout: Option<Duration>,
     /// Time at the start in which failures do not count [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    pub health_start_period: Option<humantime::Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub health_start_period: Option<Duration>,
     /// Failures in a row that make the container unhealthy [default: 3]
-    #[arg(long, value_name = "NUMBER")]
-    pub health_retries: Option<u32>,
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub health_retries: Option<i32>,
     /// Ask for no health, whatever the image says
     #[arg(long)]
     pub no_healthcheck: bool,

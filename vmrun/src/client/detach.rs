@@ -8,7 +8,7 @@ pub struct DetachKeys(Vec<u8>);
 
 /// Not keys.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid detach keys ({0}); letters and ctrl-LETTER are wanted, separated by commas")]
+#[error("Invalid escape keys ({0}) provided")]
 pub struct KeysError(String);
 
 impl Default for DetachKeys {

@@ -9,7 +9,7 @@ mod session;
 mod signals;
 mod terminal;
 
-pub use detach::DetachKeys;
+pub use detach::{DetachKeys, KeysError};
 pub use exec::exec_attached;
 pub use session::Session;
 

@@ -44,7 +44,8 @@ pub fn exec(args: ExecArgs) -> Result<u8> {
     let command = command(args, &container.record)?;
     let session = Session::with_running(&host.paths, &container)?;
     if detach {
-        session.exec(Work::Command(command))?;
+        // Nobody waits for a status of the command's own.
+        session.exec(Work::Command(command)).map_err(|error| failure(1, format!("{error:#}")))?;
         return Ok(0);
     }
     Ok(match client::exec_attached(session, command, &attachment)? {
@@ -68,7 +69,7 @@ fn command(args: ExecArgs, record: &Record) -> Result<ProcessSpec> {
     }
     let cwd = args.workdir.unwrap_or_else(|| record.command.cwd.clone());
     if !cwd.starts_with('/') {
-        bail!("the working directory '{cwd}' is invalid, it needs to be an absolute path");
+        return Err(failure(126, "Cwd must be an absolute path"));
     }
     let words: Vec<Vec<u8>> = args.command.into_iter().map(OsString::into_vec).collect();
     let env = variables.into_entries();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Host,
     listing::{Listing, shorten, since},
-    print,
+    print, with_tag,
 };
 use crate::{cli::HistoryArgs, monitor::printable, size::ByteSize};
 
@@ -29,7 +29,7 @@ struct Step {
 }
 
 pub fn history(args: &HistoryArgs) -> Result<()> {
-    let details = Host::open()?.images.details(&args.image)?;
+    let details = Host::open()?.images.details(&args.image).map_err(with_tag)?;
     let mut rows = rows(&details, args);
     if args.quiet {
         let id = |row: Value| row["ID"].as_str().map(|id| format!("{id}\n"));

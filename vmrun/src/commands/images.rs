@@ -1,14 +1,14 @@
 //! `vmrun images` and `vmrun tag`
 
 use anyhow::{Context, Result};
-use image_store::{ImageSummary, Reference};
+use image_store::{ImageSummary, Reference, TagError};
 use serde_json::{Value, json};
 
 use super::{
     Host,
     filters::ImageFilter,
     listing::{Listing, go_time, since},
-    print,
+    print, with_tag,
 };
 use crate::{
     cli::{ImagesArgs, TagArgs},
@@ -26,7 +26,10 @@ pub fn tag(args: &TagArgs) -> Result<()> {
         format!("Error parsing reference: {:?} is not a valid repository/tag", args.target)
     })?;
     let host = Host::open()?;
-    host.images.tag(&args.source, &target)?;
+    host.images.tag(&args.source, &target).map_err(|error| match error {
+        TagError::Find(error) => with_tag(error),
+        error => error.into(),
+    })?;
     if let Ok(image) = host.images.find(&target.to_string()) {
         host.tell(Event::of_image(&image.id.to_string(), &target.or_latest().familiar(), "tag"));
     }

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json, ser::PrettyFormatter};
 
-use super::{Host, print, run::settings};
+use super::{Host, print};
 use crate::{
     cli::{InspectArgs, Kind},
     container::{Condition, Container, ContainerError, Record, RestartPolicy, State, Status},
     error::failure,
+    limits,
     template::Format,
 };
 
@@ -211,7 +212,7 @@ fn host_config(record: &Record) -> Value {
     let limits = guest.limits.iter().map(|limit| {
         let shown = |value: Option<u64>| value.map_or_else(|| json!(-1), Value::from);
         json!({
-            "Name": settings::limit_name(limit.resource),
+            "Name": limits::name(limit.resource),
             "Hard": shown(limit.hard),
             "Soft": shown(limit.soft),
         })

@@ -19,13 +19,20 @@ const SIGKILL: u8 = 9;
 const DEFAULT_PATIENCE: u64 = 10;
 
 pub fn kill(args: &KillArgs) -> Result<u8> {
-    let Some(signal) = signals::parse(&args.signal) else {
+    let signal = signals::parse(&args.signal);
+    if signal.is_none() && args.signal.parse::<i64>().is_err() {
         bail!("Invalid signal: {}", args.signal);
-    };
+    }
     let host = Host::open()?;
     each(&args.containers, |name| {
         let container = host.containers.find(name);
         let container = container.with_context(|| format!("Cannot kill container: {name}"))?;
+        let Some(signal) = signal else {
+            bail!(
+                "Cannot kill container: {name}: The linux daemon does not support signal {}",
+                args.signal
+            );
+        };
         if !host.containers.status(&container)?.is_running() {
             bail!(
                 "Cannot kill container: {name}: Container {} is not running",

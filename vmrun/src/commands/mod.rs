@@ -40,10 +40,11 @@ pub use filters::Filters;
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::CommandFactory;
-use image_store::{InUse, Reference, Store};
+use image_store::{FindError, InUse, Reference, Store};
 use registry::{Config, Credentials, Registries};
+use rustix::io::Errno;
 
 use crate::{
     cli::{Action, Cli, SystemAction},
@@ -164,7 +165,24 @@ impl Host {
 
 /// An image's name as the user wrote it.
 fn reference(name: &str) -> Result<Reference> {
-    name.parse().with_context(|| format!("invalid image name {name:?}"))
+    Ok(name.parse()?)
+}
+
+/// An image that is not there by the name that was looked for, tag and all, as Docker's daemon says
+/// it.
+fn with_tag(error: FindError) -> anyhow::Error {
+    match error {
+        FindError::NotFound(name) => match name.parse::<Reference>() {
+            Ok(name) => FindError::NotFound(name.or_latest().familiar()).into(),
+            Err(_) => FindError::NotFound(name).into(),
+        },
+        error => error.into(),
+    }
+}
+
+/// An error of the system in its own words, as Docker has them: in lower case, without the number.
+fn in_words(error: &io::Error) -> String {
+    tar_stream::tree::words(Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
 
 /// Prints to stdout; a reader that has gone away is not an error.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Host, each, kill};
 use crate::{
     cli::{RenameArgs, RmArgs, UpdateArgs},
-    container::{ContainerError, RestartPolicy, Status},
+    container::{ContainerError, ContainerName, NameError, RestartPolicy, Status},
+    error::failure,
     events::{self, Event},
 };
 
@@ -18,6 +19,10 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
             Err(ContainerError::Damaged { id, .. }) => {
                 host.containers.remove_damaged(&id)?;
                 return Ok(name.to_owned());
+            }
+            // What is not to be there is not: worth a word, and no failure.
+            Err(error @ ContainerError::NotFound(_)) if args.force => {
+                return Err(failure(0, error.to_string()));
             }
             found => found?,
         };
@@ -54,12 +59,27 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
 }
 
 pub fn rename(args: &RenameArgs) -> Result<()> {
+    if args.container.is_empty() || args.name.is_empty() {
+        bail!("Neither old nor new names may be empty");
+    }
     let host = Host::open()?;
+    rename_to(&host, args)
+        .inspect_err(|error| {
+            crate::error::report(error, 1);
+        })
+        .map_err(|_| anyhow!("failed to rename container named {}", args.container))
+}
+
+fn rename_to(host: &Host, args: &RenameArgs) -> Result<()> {
+    const WHILE: &str = "Error when allocating new name";
     let container = host.containers.find(&args.container)?;
-    if container.record.name == args.name {
+    // Docker names the name with a slash here.
+    let name = args.name.parse::<ContainerName>();
+    let name = name.map_err(|_| NameError::Name(format!("/{}", args.name))).context(WHILE)?;
+    if container.record.name == name {
         bail!("Renaming a container with the same name as its current name");
     }
-    let renamed = host.containers.rename(&container, args.name.clone())?;
+    let renamed = host.containers.rename(&container, name).context(WHILE)?;
     let event = Event::of_container(&renamed.record, "rename")
         .with("oldName", format!("/{}", container.record.name));
     events::record(&host.paths, event);

@@ -1,7 +1,7 @@
 //! `vmrun rmi`
 
 use anyhow::Result;
-use image_store::{ImageId, Removal};
+use image_store::{ImageId, Removal, RemoveError};
 
 use super::{Host, each};
 use crate::{cli::RmiArgs, events::Event};
@@ -11,7 +11,14 @@ pub fn rmi(args: &RmiArgs) -> Result<u8> {
     host.containers.sweep()?;
     each(&args.images, |name| {
         let image = host.images.find(name).ok().map(|image| image.id);
-        let removals = host.images.remove(name, args.force, &|| host.in_use())?;
+        let removals = host.images.remove(name, args.force, &|| host.in_use());
+        let removals = removals.map_err(|error| match error {
+            // Docker calls it what the user did.
+            RemoveError::NameInUse { container, image, .. } => {
+                RemoveError::NameInUse { reference: name.to_owned(), container, image }
+            }
+            error => error,
+        })?;
         tell(&host, &removals, image.as_slice());
         let lines: Vec<_> = removals
             .into_iter()

@@ -15,10 +15,16 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     host.paths.guest()?;
     super::doctor::check_kvm()?;
     if !args.attach && !args.interactive {
-        return each(&args.containers, |name| {
-            start_one(&host, &host.containers.find(name)?)?;
-            Ok(name.to_owned())
-        });
+        let mut failed = Vec::new();
+        let status = each(&args.containers, |name| {
+            let started = host.containers.find(name).map_err(Into::into);
+            let started = started.and_then(|container| start_one(&host, &container));
+            started.inspect_err(|_| failed.push(name.to_owned())).map(|()| name.to_owned())
+        })?;
+        if !failed.is_empty() {
+            eprintln!("vmrun: failed to start containers: {}", failed.join(", "));
+        }
+        return Ok(status);
     }
     let [name] = args.containers.as_slice() else {
         bail!("you cannot start and attach multiple containers at once");

@@ -106,10 +106,7 @@ impl From<ContainerName> for String {
 /// Not an id or a name.
 #[derive(Debug, thiserror::Error)]
 pub enum NameError {
-    #[error(
-        "Invalid container name ({0:?}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, \
-         2 to 128 characters"
-    )]
+    #[error("Invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
     Name(String),
     #[error("{0:?} is not a container id")]
     Id(String),

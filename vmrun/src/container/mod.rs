@@ -26,6 +26,6 @@ mod store;
 pub use health::{Health, HealthCheck, HealthResult};
 pub use id::{ContainerId, ContainerName, NameError};
 pub use record::{Command, GuestSettings, ImageUse, NetworkFiles, Record, Resources};
-pub use restart::{Backoff, RestartPolicy};
+pub use restart::{Backoff, PolicyError, RestartPolicy};
 pub use state::{Condition, Exit, State, Status, ago};
 pub use store::{Container, ContainerError, Containers, RunLock};

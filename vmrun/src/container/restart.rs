@@ -29,6 +29,8 @@ pub enum PolicyError {
     Unknown(String),
     #[error("maximum retry count must be an integer")]
     Count,
+    #[error("maximum retry count cannot be negative")]
+    CountNegative,
     #[error("maximum retry count cannot be used with restart policy '{0}'")]
     CountUnused(String),
 }
@@ -46,7 +48,8 @@ impl FromStr for RestartPolicy {
             "always" => Self::Always,
             "unless-stopped" => Self::UnlessStopped,
             "on-failure" => {
-                let count = count.map_or(Ok(0), str::parse).map_err(|_| PolicyError::Count)?;
+                let count: i32 = count.unwrap_or("0").parse().map_err(|_| PolicyError::Count)?;
+                let count = u32::try_from(count).map_err(|_| PolicyError::CountNegative)?;
                 return Ok(Self::OnFailure(count));
             }
             _ => return Err(PolicyError::Unknown(name.into())),
@@ -147,6 +150,7 @@ mod tests {
         assert_eq!(parse("unless-stopped").unwrap().to_string(), "unless-stopped");
         assert!(parse("sometimes").is_err() && parse("always:3").is_err());
         assert_eq!(parse("on-failure:x"), Err(PolicyError::Count));
+        assert_eq!(parse("on-failure:-1"), Err(PolicyError::CountNegative));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub enum LogDriver {
 /// Options of a log that there are not.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogConfigError {
-    #[error("logger: no log driver named '{0}' is registered")]
+    #[error("error looking up logging plugin {0}: plugin {0:?} not found")]
     Driver(String),
     #[error("invalid logging opts for driver none")]
     OptionsOfNone,
@@ -131,7 +131,11 @@ mod tests {
     #[test]
     fn what_there_is_not_is_refused() {
         for (driver, options, message) in [
-            (Some("syslog"), &[][..], "logger: no log driver named 'syslog' is registered"),
+            (
+                Some("syslog"),
+                &[][..],
+                "error looking up logging plugin syslog: plugin \"syslog\" not found",
+            ),
             (Some("none"), &["max-file=2"], "invalid logging opts for driver none"),
             (None, &["colour=red"], "unknown log opt 'colour' for json-file log driver"),
             (None, &["max-size=0"], "max-size must be a positive number"),

@@ -238,13 +238,15 @@ fn whiteouts_come_ahead_of_what_takes_their_place() {
 fn what_was_only_made_to_mount_on_is_no_change() {
     let overlay = Overlay::of_script("mkdir -p usr etc; touch etc/hosts");
     overlay.sh(r"
-        mkdir -p proc sys dev; touch etc/hostname etc/resolv.conf
+        mkdir -p proc sys dev; touch etc/hostname etc/resolv.conf; ln -s /proc/mounts etc/mtab
     ");
     assert_eq!(overlay.diff(), "");
     assert_eq!(overlay.entries(), [""; 0]);
     assert_eq!(overlay.archive(), [0; 1024]);
     overlay.sh("echo 1.2.3.4 > etc/resolv.conf; touch etc/more; mkdir dev/own");
     assert_eq!(overlay.diff(), "A /dev\nA /dev/own\nC /etc\nA /etc/more\nA /etc/resolv.conf\n");
+    overlay.sh("ln -sfn /proc/self/mounts etc/mtab");
+    assert!(overlay.diff().contains("A /etc/mtab\n"));
 
     let bare = Overlay::of_script("mkdir usr");
     bare.sh("mkdir etc proc; touch etc/hosts etc/hostname etc/resolv.conf");

@@ -31,7 +31,7 @@ use tar_stream::{
 };
 
 use super::Host;
-use crate::{cli::CpArgs, client::Session};
+use crate::{cli::CpArgs, client::Session, container::ContainerError};
 use files::{ContainerFiles, SessionFiles};
 use paths::{Side, TypedPath};
 use plan::{Found, Plan, Source, Target};
@@ -74,10 +74,14 @@ fn copy<F: ContainerFiles>(
     if args.destination.is_empty() {
         bail!("destination can not be empty");
     }
-    let open = |container| {
+    let open = |container, path| {
+        let files = open(container).map_err(|error| match error.downcast_ref() {
+            Some(ContainerError::NotFound(_)) => no_such_path(container, path),
+            _ => error,
+        })?;
         Ok::<_, anyhow::Error>(Copy {
             container,
-            files: open(container)?,
+            files,
             follow_link: args.follow_link,
             keep_owners: args.archive,
             quiet: args.quiet || !io::stdout().is_terminal(),
@@ -88,16 +92,20 @@ fn copy<F: ContainerFiles>(
             bail!("copying between containers is not supported")
         }
         (Side::Local(_), Side::Local(_)) => bail!("must specify at least one container source"),
-        (Side::Container { name, path }, Side::Local(b"-")) => open(name)?.to_stream(path, stdout),
+        (Side::Container { name, path }, Side::Local(b"-")) => {
+            open(name, path)?.to_stream(path, stdout)
+        }
         (Side::Container { name, path }, Side::Local(here)) => {
             let here = from_here(here)?;
             local::check_output(&here)?;
-            open(name)?.to_here(path, &here)
+            open(name, path)?.to_here(path, &here)
         }
-        (Side::Local(b"-"), Side::Container { name, path }) => open(name)?.take_stream(stdin, path),
+        (Side::Local(b"-"), Side::Container { name, path }) => {
+            open(name, path)?.take_stream(stdin, path)
+        }
         (Side::Local(here), Side::Container { name, path }) => {
             let here = from_here(here)?;
-            open(name)?.take_from_here(&here, path)
+            open(name, path)?.take_from_here(&here, path)
         }
     }
 }
@@ -260,8 +268,12 @@ impl<F: ContainerFiles> Copy<'_, F> {
     }
 
     fn no_such_path(&self, path: &[u8]) -> anyhow::Error {
-        anyhow::anyhow!("No such container:path: {}", self.place(path))
+        no_such_path(self.container, path)
     }
+}
+
+fn no_such_path(container: &str, path: &[u8]) -> anyhow::Error {
+    anyhow::anyhow!("No such container:path: {container}:{}", show(path))
 }
 
 /// What the archive of a source may contain, and what that becomes.

@@ -6,7 +6,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 use anyhow::{Context, Result, bail};
 use image_store::ImageConfig;
 
-use super::env::Variables;
+use super::{env::Variables, misused};
 use crate::{cli::ContainerArgs, container::Command, signals};
 
 const SIGTERM: u8 = 15;
@@ -79,7 +79,7 @@ fn arguments(args: &ContainerArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> 
     }
     words.extend(given);
     if words.is_empty() {
-        bail!("No command specified: the image '{}' has none, so one has to be given", args.image);
+        bail!("No command specified");
     }
     Ok(words)
 }
@@ -100,7 +100,7 @@ fn environment(args: &ContainerArgs, image: &ImageConfig, hostname: &str) -> Res
 
 fn given_variables(args: &ContainerArgs, mut variables: Variables) -> Result<Variables> {
     for file in &args.env_file {
-        variables.read_file(file)?;
+        variables.read_file(file).map_err(|error| misused(format!("{error:#}")))?;
     }
     for entry in &args.env {
         variables.set_or_pass_on(entry.clone().into_vec())?;

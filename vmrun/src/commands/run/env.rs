@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 /// `NAME=value` entries, one a name, in the order in which the names came first.
 #[derive(Debug, Default)]
@@ -51,7 +51,8 @@ impl Variables {
     /// skipped; values are taken as they are, quotes and all.
     pub fn read_file(&mut self, path: &Path) -> Result<()> {
         let shown = path.display();
-        let text = fs::read(path).with_context(|| format!("cannot read the env file {shown}"))?;
+        let text = fs::read(path)
+            .map_err(|error| anyhow!("open {shown}: {}", crate::commands::in_words(&error)))?;
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         for line in text.split(|&byte| byte == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();

@@ -21,7 +21,7 @@ use crate::{
     cli::{ContainerArgs, CreateArgs, PullPolicy, RunArgs},
     client::{self, Attachment, Left},
     container::{Container, ContainerId, ImageUse, Record, Resources, RestartPolicy},
-    error::failure,
+    error::{RUN_FAILED, failure},
     events::{self, Event},
     logs::LogConfig,
     size::ByteSize,
@@ -40,8 +40,8 @@ pub fn run(args: RunArgs) -> Result<u8> {
     if of.tty && of.interactive && !args.detach && !client::stdin_is_terminal() {
         return Err(failure(1, "the input device is not a TTY"));
     }
-    if args.detach && of.rm && of.restart != RestartPolicy::No {
-        bail!("Conflicting options: --restart and --rm");
+    if args.detach && !of.attach.is_empty() {
+        return Err(failure(1, "Conflicting options: -a and -d"));
     }
     host.paths.guest()?;
     doctor::check_kvm()?;
@@ -84,8 +84,10 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
         bail!("{option} cannot be: {why}");
     }
     if args.rm && args.restart != RestartPolicy::No {
-        bail!("Conflicting options: --restart and --rm");
+        return Err(misused("Conflicting options: --restart and --rm"));
     }
+    // Docker takes no name for none.
+    let name = args.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?;
     let resources = resources(&args)?;
     let guest = settings::guest(&args)?;
     let log = LogConfig::parse(args.log_driver.as_deref(), &args.log_opt)?;
@@ -98,7 +100,7 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     let labels = settings::labels(&args, &image.config.labels)?;
     let config = ImageConfig { labels: labels.clone(), ..compose::config(&args, image.config)? };
     let health = settings::health(&args, &host.images.image_config(&image.id)?)?;
-    let container = host.containers.create(args.name, |name| Record {
+    let container = host.containers.create(name, |name| Record {
         id,
         name,
         created: Timestamp::now(),
@@ -124,16 +126,22 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     Ok(container)
 }
 
+/// Options that contradict each other or name what is not there: what Docker's CLI finds out before
+/// it asks its daemon, and the exit status for that, also of `create`.
+fn misused(message: impl Into<String>) -> anyhow::Error {
+    failure(RUN_FAILED, message)
+}
+
 /// Makes the file for the container's id before there is one, so that it is known to be possible.
 fn create_cidfile(path: &Path) -> Result<(fs::File, PathBuf)> {
     let shown = path.display();
     match fs::File::create_new(path) {
         Ok(file) => Ok((file, path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
-            "Container ID file found, make sure the other container isn't running or delete {shown}"
+            "container ID file found, make sure the other container isn't running or delete {shown}"
         ),
         Err(error) => {
-            Err(error).with_context(|| format!("Failed to create the container ID file {shown}"))
+            Err(error).with_context(|| format!("failed to create the container ID file {shown}"))
         }
     }
 }
@@ -176,11 +184,23 @@ fn resources(args: &ContainerArgs) -> Result<Resources> {
             host_memory_mib().map_or(DEFAULT_MEMORY_MIB, |has| DEFAULT_MEMORY_MIB.min(has / 4 * 3))
         }
     };
+    let least = vmm::MemorySize::MIN_MIB;
+    if memory_mib < least {
+        bail!("Minimum memory limit allowed is {least}MB");
+    }
     vmm::MemorySize::try_from(memory_mib)?;
+    if let (Some(ByteSize(memory)), Some(ByteSize(reserved))) =
+        (args.memory, args.memory_reservation)
+        && memory < reserved
+    {
+        bail!("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
     let most = vmm::VcpuCount::MAX;
     let vcpus = match args.cpus {
         Some(cpus) if cpus > 0.0 && cpus <= f64::from(most) => whole(cpus),
-        Some(cpus) => bail!("--cpus {cpus} is out of range: more than 0, up to {most}"),
+        Some(_) => {
+            bail!("Range of CPUs is from 0.01 to {most}.00, as a VM has at most {most} CPUs")
+        }
         None => {
             let has = thread::available_parallelism().map_or(1, NonZeroUsize::get);
             u8::try_from(has).unwrap_or(DEFAULT_VCPUS).min(DEFAULT_VCPUS)
