@@ -56,7 +56,7 @@ pub(crate) struct Record {
     pub(crate) root: RootKey,
     /// Lowest first.
     pub(crate) layers: Vec<LayerRecord>,
-    /// Bytes of its layers, uncompressed.
+    /// Bytes of its layers' files.
     pub(crate) size: u64,
     /// As its config says.
     pub(crate) created: Option<String>,

@@ -138,7 +138,7 @@ pub(crate) fn make(
     for diff_id in diff_ids {
         let path = paths.layer(diff_id).join("index");
         let index = read_index(&path)?;
-        merge.size = merge.size.saturating_add(index.tar_size());
+        merge.size = merge.size.saturating_add(index.file_bytes());
         if !exists {
             merge.apply(diff_id, &index, &path)?;
         }

@@ -47,7 +47,7 @@ pub struct ImageSummary {
     pub names: Vec<Reference>,
     /// When it was made, if it says so.
     pub created: Option<Timestamp>,
-    /// Bytes of its layers, uncompressed.
+    /// Bytes of its layers' files.
     pub size: u64,
     /// Digest of its manifest.
     pub digest: Digest,
@@ -84,7 +84,7 @@ pub struct ImageDetails {
 pub struct LayerDetails {
     /// Digest of its tar stream.
     pub diff_id: Digest,
-    /// Bytes of that stream.
+    /// Bytes of its files.
     pub size: u64,
 }
 
@@ -226,7 +226,7 @@ impl Store {
         let (record, _) = catalog.find(name)?;
         let layers = record.layers.iter().map(|layer| {
             let path = self.paths.layer(&layer.diff_id).join("index");
-            let size = Index::read_tar_size(&path)?;
+            let size = Index::read_file_bytes(&path)?;
             Ok(LayerDetails { diff_id: layer.diff_id, size })
         });
         let layers = layers.collect::<Result<_, StoreError>>()?;

@@ -3,7 +3,9 @@
 mod changes;
 mod container;
 mod copy;
+mod filter;
 mod images;
+mod later;
 mod observe;
 mod refusal;
 mod registry;
@@ -18,7 +20,9 @@ use clap_complete::Shell;
 pub use changes::*;
 pub use container::*;
 pub use copy::*;
+pub use filter::Filter;
 pub use images::*;
+pub use later::Later;
 pub use observe::*;
 pub use refusal::refusal;
 pub use registry::*;
@@ -60,93 +64,93 @@ pub enum Action {
         vmrun run --name db -m 1g --cpus 2 postgres\n  \
         echo hello | vmrun run -i --rm debian cat"
     )]
-    Run(Box<RunArgs>),
+    Run(Later<RunArgs>),
     /// Create a new container from an image, without starting it
     #[command(
         disable_help_flag = true,
         after_help = "Example:\n  vmrun start -ai $(vmrun create -it debian bash)"
     )]
-    Create(Box<CreateArgs>),
+    Create(Later<CreateArgs>),
     /// Start one or more stopped containers
     #[command(after_help = "Example:\n  vmrun start -a web")]
-    Start(StartArgs),
+    Start(Later<StartArgs>),
     /// Stop one or more running containers
     #[command(after_help = "Example:\n  vmrun stop -t 2 web")]
-    Stop(StopArgs),
+    Stop(Later<StopArgs>),
     /// Kill one or more running containers
     #[command(after_help = "Example:\n  vmrun kill -s HUP web")]
-    Kill(KillArgs),
+    Kill(Later<KillArgs>),
     /// Restart one or more containers
     #[command(after_help = "Example:\n  vmrun restart -t 2 web")]
-    Restart(StopArgs),
+    Restart(Later<StopArgs>),
     /// Pause all processes of one or more containers
     #[command(after_help = "Example:\n  vmrun pause web")]
-    Pause(ContainersArgs),
+    Pause(Later<ContainersArgs>),
     /// Let one or more paused containers go on
     #[command(after_help = "Example:\n  vmrun unpause web")]
-    Unpause(ContainersArgs),
+    Unpause(Later<ContainersArgs>),
     /// Wait until one or more containers stop, and print their exit statuses
     #[command(after_help = "Example:\n  vmrun wait web")]
-    Wait(ContainersArgs),
+    Wait(Later<ContainersArgs>),
     /// Give a container another name
     #[command(after_help = "Example:\n  vmrun rename web old-web")]
-    Rename(RenameArgs),
+    Rename(Later<RenameArgs>),
     /// Change the settings of one or more containers
     #[command(after_help = "Example:\n  vmrun update --restart unless-stopped web")]
-    Update(UpdateArgs),
+    Update(Later<UpdateArgs>),
     /// Join standard input, output and error to a running container
     #[command(after_help = "Example:\n  vmrun attach web      leave it with Ctrl-P Ctrl-Q")]
-    Attach(AttachArgs),
+    Attach(Later<AttachArgs>),
     /// Copy files between a container, running or not, and here
     #[command(after_help = "Examples:\n  vmrun cp web:/etc/nginx/nginx.conf .\n  \
         vmrun cp site/. web:/srv\n  vmrun cp web:/var/log - | tar t")]
-    Cp(CpArgs),
+    Cp(Later<CpArgs>),
     /// List what a container has changed in its files
     #[command(after_help = "Example:\n  vmrun diff web      A is added, C changed, D deleted")]
-    Diff(DiffArgs),
+    Diff(Later<DiffArgs>),
     /// Make an image of a container and what it has changed
     #[command(
         after_help = "Example:\n  vmrun commit -m 'with curl' -c 'CMD [\"curl\"]' web mine:1"
     )]
-    Commit(CommitArgs),
+    Commit(Later<CommitArgs>),
     /// Run a command in a running container
     #[command(after_help = "Examples:\n  vmrun exec -it web sh\n  vmrun exec db pg_dump app")]
-    Exec(Box<ExecArgs>),
+    Exec(Later<ExecArgs>),
     /// List containers
     #[command(after_help = "Example:\n  vmrun ps -a")]
-    Ps(PsArgs),
+    Ps(Later<PsArgs>),
     /// Remove one or more containers
     #[command(after_help = "Example:\n  vmrun rm -f web")]
-    Rm(RmArgs),
+    Rm(Later<RmArgs>),
     /// Show what a container has printed
     #[command(after_help = "Example:\n  vmrun logs -f --tail 10 web")]
-    Logs(LogsArgs),
+    Logs(Later<LogsArgs>),
     /// Show what happens to containers and images, as it happens
     #[command(after_help = "Example:\n  vmrun events --since 1h --filter event=die")]
-    Events(EventsArgs),
+    Events(Later<EventsArgs>),
     /// Show what containers use
     #[command(after_help = "Example:\n  vmrun stats --no-stream")]
-    Stats(StatsArgs),
+    Stats(Later<StatsArgs>),
     /// Show what runs in a container
     #[command(after_help = "Example:\n  vmrun top web -o pid,user,args")]
-    Top(TopArgs),
+    Top(Later<TopArgs>),
     /// List the ports of a container that are published
     #[command(after_help = "Example:\n  vmrun port web 80")]
-    Port(PortArgs),
+    Port(Later<PortArgs>),
     /// Show what there is on this host
     #[command(after_help = "Example:\n  vmrun info")]
-    Info(InfoArgs),
+    Info(Later<InfoArgs>),
     /// Load images from an archive: an OCI layout or archive, or what 'docker save' writes
     #[command(
         after_help = "Examples:\n  vmrun load -i debian.tar\n  docker save alpine | vmrun load"
     )]
-    Load(LoadArgs),
+    Load(Later<LoadArgs>),
     /// List images
     #[command(after_help = "Example:\n  vmrun images")]
-    Images(ImagesArgs),
+    Images(Later<ImagesArgs>),
     /// Remove one or more images
     #[command(after_help = "Example:\n  vmrun rmi debian:demo")]
-    Rmi(RmiArgs),
+    Rmi(Later<RmiArgs>),
     /// Pull an image from a registry
     #[command(
         after_help = "Examples:\n  vmrun pull debian\n  vmrun pull localhost:5000/me/tool:1\n\n\
@@ -156,47 +160,47 @@ pub enum Action {
         mirrors = [\"mirror.lan\"]\n  \
         ca = \"/etc/ssl/lan-ca.pem\"   # or: plain-http = true"
     )]
-    Pull(PullArgs),
+    Pull(Later<PullArgs>),
     /// Push an image to a registry
     #[command(after_help = "Example:\n  vmrun push localhost:5000/me/tool:1")]
-    Push(PushArgs),
+    Push(Later<PushArgs>),
     /// Log in to a registry
     #[command(
         after_help = "Example:\n  vmrun login -u me --password-stdin localhost:5000 < password"
     )]
-    Login(LoginArgs),
+    Login(Later<LoginArgs>),
     /// Log out of a registry
     #[command(after_help = "Example:\n  vmrun logout localhost:5000")]
-    Logout(LogoutArgs),
+    Logout(Later<LogoutArgs>),
     /// Give an image another name
     #[command(after_help = "Example:\n  vmrun tag debian:demo mine:1")]
-    Tag(TagArgs),
+    Tag(Later<TagArgs>),
     /// Show how an image came to be
     #[command(after_help = "Example:\n  vmrun history --no-trunc debian")]
-    History(HistoryArgs),
+    History(Later<HistoryArgs>),
     /// Show all that is known of containers and images
     #[command(after_help = "Examples:\n  vmrun inspect web\n  \
         vmrun inspect -f '{{.Config.Env}}' debian")]
-    Inspect(InspectArgs),
+    Inspect(Later<InspectArgs>),
     /// Write one or more images to an archive that 'docker load' reads too
     #[command(after_help = "Example:\n  vmrun save -o images.tar debian alpine:3")]
-    Save(SaveArgs),
+    Save(Later<SaveArgs>),
     /// Make an image of a root file system in a tar archive
     #[command(after_help = "Example:\n  vmrun import -c 'CMD [\"sh\"]' rootfs.tar mine:1")]
-    Import(ImportArgs),
+    Import(Later<ImportArgs>),
     /// Commands on images, as Docker groups them
     #[command(subcommand)]
-    Image(ImageAction),
+    Image(Later<ImageAction>),
     /// Commands on containers, as Docker groups them
     #[command(subcommand)]
-    Container(ContainerAction),
+    Container(Later<ContainerAction>),
     /// Disk space, and whether the store is sound
     #[command(subcommand)]
-    System(SystemAction),
+    System(Later<SystemAction>),
     #[command(skip)]
-    ImagePrune(ImagePruneArgs),
+    ImagePrune(Later<ImagePruneArgs>),
     #[command(skip)]
-    ContainerPrune(PruneArgs),
+    ContainerPrune(Later<PruneArgs>),
     /// Tell whether this host can run microVMs, and what to do where it cannot
     #[command(after_help = "Example:\n  vmrun doctor")]
     Doctor,
@@ -224,12 +228,12 @@ pub struct PsArgs {
     /// Do not shorten ids and commands
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only some: id=, name=, label=, status=, exited=, ancestor=, before=, since=, health=
+    /// Only some: id=, name=, label=, status=, exited=, ancestor=, before=, since=, health=, is-task=
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub filter: Vec<String>,
+    pub filter: Vec<Filter>,
     /// The newest containers, as many as this, running or not
-    #[arg(short = 'n', long, value_name = "NUMBER")]
-    pub last: Option<usize>,
+    #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub last: Option<i64>,
     /// The newest container, running or not
     #[arg(short, long)]
     pub latest: bool,
@@ -254,8 +258,8 @@ impl Action {
     /// The same action by its short spelling: `image ls` is `images`.
     pub fn ungrouped(self) -> Self {
         match self {
-            Self::Image(action) => action.into(),
-            Self::Container(action) => action.into(),
+            Self::Image(action) => action.into_inner().into(),
+            Self::Container(action) => action.into_inner().into(),
             other => other,
         }
     }
@@ -276,7 +280,7 @@ pub enum Word {
 
 /// Tells commands from images.
 pub fn classify(word: &str) -> Word {
-    if Cli::command().find_subcommand(word).is_some() || word == "help" {
+    if Action::has_subcommand(word) || word == "help" {
         return Word::Command;
     }
     if NOT_YET.contains(&word) {

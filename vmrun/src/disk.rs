@@ -102,6 +102,13 @@ fn write(path: &Path, size: DiskSize, durability: Durability) -> io::Result<()> 
     Ok(())
 }
 
+/// Bytes that an empty disk takes on the host at most: its blocks, and one for the host's own list of
+/// where they are.
+pub fn empty_usage(size: DiskSize) -> u64 {
+    let template = if size.grows() { GROWABLE } else { DEFAULT };
+    (blocks(template).count() as u64 + 1) * BLOCK
+}
+
 /// The blocks of a template; its first 8 bytes are the size of its file system.
 fn blocks(template: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     template[8..].chunks_exact(4 + 4096).map(|entry| {
@@ -130,6 +137,7 @@ mod tests {
     fn default_disk_is_a_clean_ext4_of_at_most_128_kib() {
         let allocated = accepted_by_e2fsck(DiskSize::default());
         assert!(allocated <= 128 << 10, "{allocated} bytes allocated");
+        assert!(allocated <= empty_usage(DiskSize::default()), "{allocated} bytes allocated");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!  12  u32 CRC-32C of the body, then of the header with this field 0
 //!  16  u64 entries
 //!  24  u64 bytes of the body
-//!  32  u64 bytes of the layer's tar stream
+//!  32  u64 bytes of the layer's files, each counted once
 //!  40  u64 bytes of the layer's blob
 //! body, for each entry (numbers are LEB128; signed ones zigzag first)
 //!   kind · bytes shared with the path before · rest of the path
@@ -95,7 +95,7 @@ impl IndexWriter {
     }
 
     /// Ends the index and makes it durable.
-    pub(crate) fn finish(self, tar_size: u64, blob_size: u64) -> Result<(), StoreError> {
+    pub(crate) fn finish(self, file_bytes: u64, blob_size: u64) -> Result<(), StoreError> {
         let Self { out, path, crc, entries, bytes, .. } = self;
         let file =
             out.into_inner().map_err(|error| io_error("write", &path)(error.into_error()))?;
@@ -103,7 +103,7 @@ impl IndexWriter {
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&VERSION.to_le_bytes());
         header.extend_from_slice(&[0; 4]);
-        for number in [entries, bytes, tar_size, blob_size] {
+        for number in [entries, bytes, file_bytes, blob_size] {
             header.extend_from_slice(&number.to_le_bytes());
         }
         let crc = crc32c::crc32c_append(crc, &header);
@@ -195,7 +195,7 @@ fn encode(out: &mut Vec<u8>, entry: &Entry, last_path: &[u8]) {
 pub(crate) struct Index {
     file: Vec<u8>,
     entries: u64,
-    tar_size: u64,
+    file_bytes: u64,
     blob_size: u64,
 }
 
@@ -212,7 +212,7 @@ impl Index {
             return Err(IndexError::Checksum);
         }
         let number = |at: usize| numbers.as_chunks::<8>().0.get(at).map(|b| u64::from_le_bytes(*b));
-        let (Some(entries), Some(bytes), Some(tar_size), Some(blob_size)) =
+        let (Some(entries), Some(bytes), Some(file_bytes), Some(blob_size)) =
             (number(0), number(1), number(2), number(3))
         else {
             return Err(IndexError::Version);
@@ -220,12 +220,12 @@ impl Index {
         if bytes != body.len() as u64 || !blob_size.is_multiple_of(BLOCK) {
             return Err(IndexError::Version);
         }
-        Ok(Self { file, entries, tar_size, blob_size })
+        Ok(Self { file, entries, file_bytes, blob_size })
     }
 
-    /// Bytes of the layer's tar stream.
-    pub(crate) fn tar_size(&self) -> u64 {
-        self.tar_size
+    /// Bytes of the layer's files, each counted once however many names it has.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     /// Bytes of the layer's blob, a multiple of [`BLOCK`].
@@ -233,8 +233,8 @@ impl Index {
         self.blob_size
     }
 
-    /// What [`Index::tar_size`] of that file would say, without a look at its entries.
-    pub(crate) fn read_tar_size(path: &Path) -> Result<u64, StoreError> {
+    /// What [`Index::file_bytes`] of that file would say, without a look at its entries.
+    pub(crate) fn read_file_bytes(path: &Path) -> Result<u64, StoreError> {
         let mut header = [0; HEADER];
         let file = File::open(path).map_err(io_error("open", path))?;
         file.read_exact_at(&mut header, 0).map_err(io_error("read", path))?;
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn entries_come_back_as_they_were() {
         let index = Index::parse(written(&samples())).unwrap();
-        assert_eq!((index.tar_size(), index.blob_size()), (10240, 16 * BLOCK));
+        assert_eq!((index.file_bytes(), index.blob_size()), (10240, 16 * BLOCK));
         let entries: Vec<Entry> = index.entries().map(Result::unwrap).collect();
         assert_eq!(entries, samples());
     }
@@ -478,7 +478,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let index = Index {
-                file: [&[0; HEADER][..], &body].concat(), entries: 100, tar_size: 0, blob_size: 1 << 20,
+                file: [&[0; HEADER][..], &body].concat(), entries: 100, file_bytes: 0, blob_size: 1 << 20,
             };
             let _ = index.entries().count();
         }

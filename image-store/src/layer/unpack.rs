@@ -14,13 +14,14 @@ use crate::tar::{DataSink, Input, MemberKind, TarError, TarReader};
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     index: IndexWriter,
+    file_bytes: u64,
     blob_size: u64,
 }
 
 impl Unpacked {
-    /// Ends the index, once it is known how long the whole stream was.
-    pub(crate) fn finish(self, tar_size: u64) -> Result<(), StoreError> {
-        self.index.finish(tar_size, self.blob_size)
+    /// Ends the index, once the whole stream was read.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        self.index.finish(self.file_bytes, self.blob_size)
     }
 }
 
@@ -67,7 +68,7 @@ pub(crate) fn unpack<R: Input>(
         }
         index.push(&entry)?;
     }
-    Ok(Unpacked { index, blob_size: blob.finish()? })
+    Ok(Unpacked { index, file_bytes: declared, blob_size: blob.finish()? })
 }
 
 struct BlobSink<'a> {

@@ -117,14 +117,14 @@ fn take_in(
     let decoder = Decoder::new(packing, Compression::None, true, limits);
     let mut decoder = decoder.map_err(IngestError::Read)?;
     let unpacked = unpack(&mut decoder, &folder, limits).map_err(named_error)?;
-    let (size, diff_id, packing) = decoder.finish().map_err(read_error)?;
+    let (_, diff_id, packing) = decoder.finish().map_err(read_error)?;
     let (file, blob) = packing.finish().map_err(read_error)?;
     let diff_id = diff_id.ok_or_else(|| IngestError::Read(io::ErrorKind::InvalidData.into()))?;
     if diff_id == Digest::of(&EMPTY) {
         return Ok(None);
     }
     file.sync_all().map_err(io_error("sync", &kept))?;
-    unpacked.finish(size)?;
+    unpacked.finish()?;
     sync_folder(&folder)?;
     let published = paths.layer(&diff_id);
     let _making = Lock::exclusive(&paths.making_lock(&diff_id))?;

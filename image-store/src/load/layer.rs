@@ -238,7 +238,7 @@ impl LayerIngest<'_> {
             create_folder(&folder)?;
             Some(unpack(&mut decoder, &folder, self.limits).map_err(named_error)?)
         };
-        let (size, diff_id, intake) = decoder.finish().map_err(read_error)?;
+        let (_, diff_id, intake) = decoder.finish().map_err(read_error)?;
         let (blob, copy) = intake.finish();
         let (Some(blob), Some(diff_id)) = (blob, diff_id.or(blob)) else {
             return Err(IngestError::Read(io::ErrorKind::InvalidData.into()));
@@ -253,7 +253,7 @@ impl LayerIngest<'_> {
             file.sync_all().map_err(io_error("sync", kept))?;
         }
         if let Some(unpacked) = unpacked {
-            unpacked.finish(size)?;
+            unpacked.finish()?;
             sync_folder(&folder)?;
             publish(&folder, &published)?;
         }
@@ -289,7 +289,7 @@ pub(crate) fn unpack_again(
     let mut decoder = decoder.map_err(IngestError::Read)?;
     create_folder(folder)?;
     let unpacked = unpack(&mut decoder, folder, limits).map_err(named_error)?;
-    let (size, found_diff_id, intake) = decoder.finish().map_err(read_error)?;
+    let (_, found_diff_id, intake) = decoder.finish().map_err(read_error)?;
     let found = intake.finish().0;
     if let Some(found) = found.filter(|found| found != blob) {
         return Err(IngestError::Digest { expected: *blob, found });
@@ -299,7 +299,7 @@ pub(crate) fn unpack_again(
         Some(found) => return Err(IngestError::DiffId(found)),
         None => return Err(IngestError::Read(io::ErrorKind::InvalidData.into())),
     }
-    unpacked.finish(size)?;
+    unpacked.finish()?;
     Ok(())
 }
 

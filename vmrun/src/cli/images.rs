@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::{
     Action, AttachArgs, CommitArgs, ContainersArgs, CpArgs, CreateArgs, DiffArgs, EventsArgs,
-    ExecArgs, InfoArgs, KillArgs, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs, PushArgs,
-    RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+    ExecArgs, Filter, InfoArgs, KillArgs, Later, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs,
+    PushArgs, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub struct ImagesArgs {
     pub digests: bool,
     /// Only some: dangling=, reference=, label=, before=, since=, until=
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub filter: Vec<String>,
+    pub filter: Vec<Filter>,
     #[command(flatten)]
     pub output: OutputArgs,
     /// Only of this name, which may have wildcards
@@ -91,18 +91,11 @@ pub struct HistoryArgs {
     pub image: String,
 }
 
-/// What can be inspected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
-    Container,
-    Image,
-}
-
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// What the names stand for
-    #[arg(long = "type", value_name = "TYPE")]
-    pub kind: Option<Kind>,
+    /// What the names stand for: container, or image
+    #[arg(long = "type", value_name = "TYPE", default_value = "", hide_default_value = true)]
+    pub kind: String,
     #[command(flatten)]
     pub of: InspectOf,
 }
@@ -160,7 +153,7 @@ pub struct PruneArgs {
     pub force: bool,
     /// Only some: until=, label=, label!=
     #[arg(long, value_name = "NAME=VALUE")]
-    pub filter: Vec<String>,
+    pub filter: Vec<Filter>,
 }
 
 #[derive(Debug, Args)]
@@ -180,33 +173,39 @@ pub struct CheckArgs {
     pub repair: bool,
 }
 
+impl InspectOf {
+    fn of_kind(self, kind: &str) -> Later<InspectArgs> {
+        InspectArgs { kind: kind.into(), of: self }.into()
+    }
+}
+
 /// `vmrun image …`
 #[derive(Debug, Subcommand)]
 pub enum ImageAction {
     /// List images
     #[command(visible_alias = "list")]
-    Ls(ImagesArgs),
+    Ls(Later<ImagesArgs>),
     /// Remove one or more images
     #[command(visible_alias = "remove")]
-    Rm(RmiArgs),
+    Rm(Later<RmiArgs>),
     /// Give an image another name
-    Tag(TagArgs),
+    Tag(Later<TagArgs>),
     /// Show how an image came to be
-    History(HistoryArgs),
+    History(Later<HistoryArgs>),
     /// Show all that is known of one or more images
-    Inspect(InspectOf),
+    Inspect(Later<InspectOf>),
     /// Pull an image from a registry
-    Pull(PullArgs),
+    Pull(Later<PullArgs>),
     /// Push an image to a registry
-    Push(PushArgs),
+    Push(Later<PushArgs>),
     /// Write one or more images to an archive
-    Save(SaveArgs),
+    Save(Later<SaveArgs>),
     /// Load images from an archive
-    Load(LoadArgs),
+    Load(Later<LoadArgs>),
     /// Make an image of a root file system in a tar archive
-    Import(ImportArgs),
+    Import(Later<ImportArgs>),
     /// Remove images that nothing uses
-    Prune(ImagePruneArgs),
+    Prune(Later<ImagePruneArgs>),
 }
 
 /// `vmrun container …`
@@ -214,75 +213,75 @@ pub enum ImageAction {
 pub enum ContainerAction {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
-    Ls(PsArgs),
+    Ls(Later<PsArgs>),
     /// Create and run a new container from an image
     #[command(disable_help_flag = true)]
-    Run(Box<RunArgs>),
+    Run(Later<RunArgs>),
     /// Create a new container from an image, without starting it
     #[command(disable_help_flag = true)]
-    Create(Box<CreateArgs>),
+    Create(Later<CreateArgs>),
     /// Start one or more stopped containers
-    Start(StartArgs),
+    Start(Later<StartArgs>),
     /// Restart one or more containers
-    Restart(StopArgs),
+    Restart(Later<StopArgs>),
     /// Pause all processes of one or more containers
-    Pause(ContainersArgs),
+    Pause(Later<ContainersArgs>),
     /// Let one or more paused containers go on
-    Unpause(ContainersArgs),
+    Unpause(Later<ContainersArgs>),
     /// Wait until one or more containers stop, and print their exit statuses
-    Wait(ContainersArgs),
+    Wait(Later<ContainersArgs>),
     /// Give a container another name
-    Rename(RenameArgs),
+    Rename(Later<RenameArgs>),
     /// Change the settings of one or more containers
-    Update(UpdateArgs),
+    Update(Later<UpdateArgs>),
     /// Join standard input, output and error to a running container
-    Attach(AttachArgs),
+    Attach(Later<AttachArgs>),
     /// Make an image of what a container has changed
-    Commit(CommitArgs),
+    Commit(Later<CommitArgs>),
     /// List what a container has changed in its files
-    Diff(DiffArgs),
+    Diff(Later<DiffArgs>),
     /// Copy files between a container, running or not, and here
-    Cp(CpArgs),
+    Cp(Later<CpArgs>),
     /// Run a command in a running container
-    Exec(Box<ExecArgs>),
+    Exec(Later<ExecArgs>),
     /// Stop one or more running containers
-    Stop(StopArgs),
+    Stop(Later<StopArgs>),
     /// Kill one or more running containers
-    Kill(KillArgs),
+    Kill(Later<KillArgs>),
     /// Show what a container has printed
-    Logs(LogsArgs),
+    Logs(Later<LogsArgs>),
     /// Show what containers use
-    Stats(StatsArgs),
+    Stats(Later<StatsArgs>),
     /// Show what runs in a container
-    Top(TopArgs),
+    Top(Later<TopArgs>),
     /// List the ports of a container that are published
-    Port(PortArgs),
+    Port(Later<PortArgs>),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
-    Rm(RmArgs),
+    Rm(Later<RmArgs>),
     /// Show all that is known of one or more containers
-    Inspect(InspectOf),
+    Inspect(Later<InspectOf>),
     /// Remove all stopped containers
-    Prune(PruneArgs),
+    Prune(Later<PruneArgs>),
 }
 
 /// `vmrun system …`
 #[derive(Debug, Subcommand)]
 pub enum SystemAction {
     /// Show what images and containers take on disk
-    Df(DfArgs),
+    Df(Later<DfArgs>),
     /// Remove stopped containers, and images that nothing uses
-    Prune(ImagePruneArgs),
+    Prune(Later<ImagePruneArgs>),
     /// Show what there is on this host
-    Info(InfoArgs),
+    Info(Later<InfoArgs>),
     /// Show what happens to containers and images, as it happens
-    Events(EventsArgs),
+    Events(Later<EventsArgs>),
     /// Start containers with a restart policy when your session starts
     #[command(subcommand)]
-    Service(ServiceAction),
+    Service(Later<ServiceAction>),
     /// Verify all that is in the store
     #[command(after_help = "Exit status 1 if something is damaged, or needs to be loaded again.")]
-    Check(CheckArgs),
+    Check(Later<CheckArgs>),
 }
 
 /// `vmrun system service …`
@@ -306,7 +305,7 @@ impl From<ImageAction> for Action {
             ImageAction::Rm(args) => Self::Rmi(args),
             ImageAction::Tag(args) => Self::Tag(args),
             ImageAction::History(args) => Self::History(args),
-            ImageAction::Inspect(of) => Self::Inspect(InspectArgs { kind: Some(Kind::Image), of }),
+            ImageAction::Inspect(of) => Self::Inspect(of.into_inner().of_kind("image")),
             ImageAction::Pull(args) => Self::Pull(args),
             ImageAction::Push(args) => Self::Push(args),
             ImageAction::Save(args) => Self::Save(args),
@@ -342,9 +341,7 @@ impl From<ContainerAction> for Action {
             ContainerAction::Top(args) => Self::Top(args),
             ContainerAction::Port(args) => Self::Port(args),
             ContainerAction::Rm(args) => Self::Rm(args),
-            ContainerAction::Inspect(of) => {
-                Self::Inspect(InspectArgs { kind: Some(Kind::Container), of })
-            }
+            ContainerAction::Inspect(of) => Self::Inspect(of.into_inner().of_kind("container")),
             ContainerAction::Prune(args) => Self::ContainerPrune(args),
         }
     }

@@ -4,7 +4,7 @@ use std::{convert::Infallible, str::FromStr};
 
 use clap::Args;
 
-use super::OutputArgs;
+use super::{Filter, OutputArgs};
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
@@ -58,7 +58,7 @@ pub struct EventsArgs {
     pub until: Option<String>,
     /// Only some: container=, event=, image=, label=, type=
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub filter: Vec<String>,
+    pub filter: Vec<Filter>,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -22,6 +22,9 @@ const SWITCH: &[&str] = &["true", "false"];
 
 /// What to print on stderr, and the exit status; nothing for what Docker has no words for.
 pub fn refusal(arguments: &[OsString], error: &clap::Error) -> Option<(String, u8)> {
+    if !error.use_stderr() {
+        return None;
+    }
     let (command, path) = meant(arguments);
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -75,6 +78,7 @@ pub fn refusal(arguments: &[OsString], error: &clap::Error) -> Option<(String, u
 /// The command of the line, and its whole name.
 fn meant(arguments: &[OsString]) -> (Command, String) {
     let mut command = Cli::command();
+    command.build();
     let mut path = command.get_name().to_owned();
     for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
         let Some(next) = command.find_subcommand(word).cloned() else { break };

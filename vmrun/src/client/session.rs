@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    pub(super) fn monitor(&self) -> &Connection {
+    pub fn monitor(&self) -> &Connection {
         &self.monitor
     }
 

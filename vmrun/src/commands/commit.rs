@@ -67,8 +67,8 @@ fn config(record: &Record, instructions: &[String]) -> Result<Value> {
         config.cmd.clone_from(&record.config.cmd);
     }
     let mut config = serde_json::to_value(config)?;
-    if let Some(check) = &record.health {
-        config["Healthcheck"] = check.to_config();
+    if let Some(health) = &record.health {
+        config["Healthcheck"] = serde_json::to_value(health)?;
     }
     Ok(config)
 }

@@ -48,7 +48,16 @@ pub fn df(args: &DfArgs) -> Result<()> {
         ("RECLAIMABLE", "Reclaimable"),
     ];
     let rows = vec![image_row(&images, &used), container_row(&containers)];
-    print(&Listing { columns, hidden: &[], rows }.show(args.format.as_deref())?)
+    print(
+        &Listing {
+            columns,
+            hidden: &[],
+            rows,
+            of: "*formatter.diskUsageContext",
+            labels: Vec::new(),
+        }
+        .show(args.format.as_deref())?,
+    )
 }
 
 fn image_row(usage: &Usage, used: &HashSet<ImageId>) -> Value {
@@ -93,7 +102,14 @@ fn image_list(usage: &Usage, containers: &[ContainerUsage]) -> Result<String> {
         ("CONTAINERS", "Containers"),
     ];
     let rows = usage.images.iter().map(|usage| image_line(usage, containers)).collect();
-    let list = Listing { columns, hidden: &[], rows }.show(None)?;
+    let list = Listing {
+        columns,
+        hidden: &[],
+        rows,
+        of: "*formatter.diskUsageContext",
+        labels: Vec::new(),
+    }
+    .show(None)?;
     Ok(format!("Images space usage:\n\n{list}"))
 }
 
@@ -138,6 +154,13 @@ fn container_list(containers: &[ContainerUsage]) -> Result<String> {
         })
     };
     let rows = containers.iter().map(row).collect();
-    let list = Listing { columns, hidden: &[], rows }.show(None)?;
+    let list = Listing {
+        columns,
+        hidden: &[],
+        rows,
+        of: "*formatter.diskUsageContext",
+        labels: Vec::new(),
+    }
+    .show(None)?;
     Ok(format!("Containers space usage:\n\n{list}"))
 }

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(60);
 pub fn events(args: &EventsArgs) -> Result<()> {
     let since = args.since.as_deref().map(point_in_time).transpose()?;
     let until = args.until.as_deref().map(point_in_time).transpose()?;
-    let filter = EventFilter::parse(&args.filter)?;
+    let filter = EventFilter::new(&args.filter);
     let format = EventFormat::parse(args.output.format())?;
     let paths = Host::open()?.paths;
     let mut watch = Watch::new([paths.data().to_owned(), events::folder(&paths)]);

@@ -9,29 +9,28 @@ use jiff::{Timestamp, civil};
 use serde_json::Value;
 
 use super::listing::time_zone;
+use crate::cli::Filter;
 
 /// Filters, checked to be of known names.
 #[derive(Debug)]
-pub struct Filters(Vec<(String, String)>);
+pub struct Filters(Vec<Filter>);
 
 impl Filters {
-    pub fn parse(given: &[String], known: &[&str]) -> Result<Self> {
-        let parse = |filter: &String| {
-            let Some((name, value)) = filter.split_once('=') else {
-                bail!("bad format of filter '{filter}' (expected name=value)");
-            };
-            let (name, value) = (name.trim().to_lowercase(), value.trim().to_owned());
-            if !known.contains(&name.as_str()) {
-                bail!("Invalid filter '{name}'");
-            }
-            Ok((name, value))
-        };
-        given.iter().map(parse).collect::<Result<_>>().map(Self)
+    pub fn parse(given: &[Filter], known: &[&str]) -> Result<Self> {
+        match given.iter().find(|filter| !known.contains(&filter.name.as_str())) {
+            Some(unknown) => bail!("Invalid filter '{}'", unknown.name),
+            None => Ok(Self::any(given)),
+        }
+    }
+
+    /// Filters of whatever names.
+    pub fn any(given: &[Filter]) -> Self {
+        Self(given.to_vec())
     }
 
     /// The values given for a filter.
     pub fn of(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |filter| filter.name == name).map(|filter| filter.value.as_str())
     }
 
     /// Whether a filter was not given or one of its values fits.
@@ -93,7 +92,7 @@ impl<'a> ImageFilter<'a> {
     /// Of those names that `known` lists; `reference` is one more pattern.
     pub fn parse(
         store: &'a Store,
-        given: &[String],
+        given: &[Filter],
         known: &[&str],
         reference: Option<&str>,
     ) -> Result<Self> {
@@ -171,7 +170,9 @@ mod tests {
 
     #[test]
     fn filters_of_unknown_names_are_refused() {
-        let parse = |filter: &str| Filters::parse(&[filter.to_owned()], &["label", "name"]);
+        let parse = |filter: &str| -> Result<Filters> {
+            Filters::parse(&[filter.parse::<Filter>()?], &["label", "name"])
+        };
         assert_eq!(parse("Name = a=b").unwrap().of("name").collect::<Vec<_>>(), ["a=b"]);
         for wrong in ["name", "other=1", "=1"] {
             assert!(parse(wrong).is_err(), "{wrong}");
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn any_value_of_a_name_fits() {
-        let given = ["name=a".to_owned(), "name=b".to_owned()];
+        let given = ["name=a", "name=b"].map(|filter| filter.parse().unwrap());
         let filters = Filters::parse(&given, &["name", "id"]).unwrap();
         assert!(filters.fits("name", |value| value == "b") && filters.fits("id", |_| false));
         assert!(!filters.fits("name", |value| value == "c"));

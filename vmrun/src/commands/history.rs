@@ -44,7 +44,8 @@ pub fn history(args: &HistoryArgs) -> Result<()> {
         ("COMMENT", "Comment"),
     ];
     let hidden = &[("CREATED AT", "CreatedAt"), ("CREATED", "CreatedSince")];
-    print(&Listing { columns, hidden, rows }.show(args.format.as_deref())?)
+    let (of, labels) = ("*formatter.historyContext", Vec::new());
+    print(&Listing { columns, hidden, rows, of, labels }.show(args.format.as_deref())?)
 }
 
 /// The newest step first, which is what the image's id stands for.

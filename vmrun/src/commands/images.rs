@@ -56,7 +56,8 @@ pub fn images(args: &ImagesArgs) -> Result<()> {
     }
     columns.extend([("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")]);
     let hidden = &[("DIGEST", "Digest"), ("CREATED AT", "CreatedAt"), ("CONTAINERS", "Containers")];
-    print(&Listing { columns, hidden, rows }.show(args.output.format())?)
+    let (of, labels) = ("*formatter.imageContext", Vec::new());
+    print(&Listing { columns, hidden, rows, of, labels }.show(args.output.format())?)
 }
 
 /// Repository, tag and digest of each line of an image.

@@ -7,7 +7,13 @@ use rustix::system::{sysinfo, uname};
 use serde_json::{Value, json};
 
 use super::{Host, print};
-use crate::{cli::InfoArgs, logs::LogConfig, size, template::Format};
+use crate::{
+    cli::InfoArgs,
+    error::failure,
+    logs::LogConfig,
+    size,
+    template::{Format, Subject, Type},
+};
 
 /// The lines, by indent, name and field.
 const LINES: &[(&str, &str, &str)] = &[
@@ -34,9 +40,16 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     let text = match args.format.as_deref() {
         None => lines(&info),
         Some("json" | "{{json .}}") => format!("{info}\n"),
-        Some(template) => Format::parse(template)?.render(&info)? + "\n",
+        Some(template) => by(template, &info)? + "\n",
     };
     print(&text)
+}
+
+fn by(template: &str, info: &Value) -> Result<String> {
+    let of = Type::Named("*types.Info");
+    let format = Format::parse(template);
+    let format = format.map_err(|error| failure(64, format!("template parsing error: {error}")))?;
+    Ok(format.render(&Subject::of(info, of))?)
 }
 
 fn gather(host: &Host) -> Result<Value> {

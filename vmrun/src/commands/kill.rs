@@ -9,6 +9,7 @@ use crate::{
     cli::{ContainersArgs, KillArgs, StopArgs},
     client::Session,
     container::{Container, ContainerError, Status},
+    events::Event,
     monitor::Request,
     signals,
 };
@@ -65,6 +66,7 @@ pub fn restart(args: &StopArgs) -> Result<u8> {
         let container = host.containers.find(name)?;
         end(&host, &container, patience(args, &container), true);
         start::start_one(&host, &container)?;
+        host.tell(Event::of_container(&container.record, "restart"));
         Ok(name.to_owned())
     })
 }
@@ -87,7 +89,15 @@ pub fn own_patience(container: &Container) -> Duration {
 /// Asks a container that runs or starts to end by its stop signal, has it killed where it does not
 /// in time, and waits until it has ended. `for_good`: the user wants it so.
 pub fn end(host: &Host, container: &Container, patience: Duration, for_good: bool) {
-    let signal = if patience.is_zero() { SIGKILL } else { container.record.command.stop_signal };
+    ask_to_end(host, container, container.record.command.stop_signal, patience, for_good);
+}
+
+/// Kills a container that runs or starts, for good, and waits until it has ended.
+pub fn kill_now(host: &Host, container: &Container) {
+    ask_to_end(host, container, SIGKILL, Duration::ZERO, true);
+}
+
+fn ask_to_end(host: &Host, container: &Container, signal: u8, patience: Duration, for_good: bool) {
     // One that does not run has no socket.
     let Ok(session) = Session::with_running(&host.paths, container) else { return };
     if session.send(&Request::Stop { signal, patience, for_good }).is_ok() {

@@ -3,14 +3,14 @@
 //! Each thing is a JSON object whose fields are those that a template may name; all of them are
 //! strings, as in Docker.
 
-use std::{env, fs, sync::OnceLock};
+use std::{collections::BTreeMap, env, fs, sync::OnceLock};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::table;
-use crate::template::Format;
+use crate::template::{Format, Subject, TemplateError, Type};
 
 /// Stands before a template whose cells are to be lined up under headers.
 const TABLE: &str = "table";
@@ -22,6 +22,10 @@ pub struct Listing {
     /// Header and field of those that only a template names.
     pub hidden: &'static [(&'static str, &'static str)],
     pub rows: Vec<Value>,
+    /// Go's name of what a row is, as messages have it.
+    pub of: &'static str,
+    /// The labels of each row, for `.Label "name"`; of things without any, none at all.
+    pub labels: Vec<BTreeMap<String, String>>,
 }
 
 impl Listing {
@@ -53,25 +57,53 @@ impl Listing {
     }
 
     fn lines_by(&self, template: &str) -> Result<String> {
-        let format = Format::parse(&unescape(template))?;
-        let lines = self.rows.iter().map(|row| Ok(format.render(row)? + "\n"));
+        let template = unescape(template);
+        let format = Format::parse(&template).map_err(wrong)?;
+        let lines = (0..self.rows.len()).map(|at| Ok(self.line(&format, at)? + "\n"));
         lines.collect()
+    }
+
+    fn line(&self, format: &Format, at: usize) -> Result<String> {
+        let labels = self.labels.get(at);
+        let label =
+            |name: &str| labels.and_then(|labels| labels.get(name)).cloned().unwrap_or_default();
+        let subject = Subject {
+            label: labels.map(|_| &label as &dyn Fn(&str) -> String),
+            ..Subject::of(&self.rows[at], Type::Named(self.of))
+        };
+        format.render(&subject).map_err(wrong)
     }
 
     /// A table whose cells are what tabs part; its headers come of the same template.
     fn columns_by(&self, template: &str) -> Result<String> {
-        let format = Format::parse(unescape(template).trim_start())?;
+        let template = unescape(template);
+        let format = Format::parse(template.trim_start()).map_err(wrong)?;
         let known = self.columns.iter().chain(self.hidden);
         let headers =
             known.map(|(header, field)| ((*field).to_owned(), (*header).into())).collect();
+        let headers = Value::Object(headers);
+        let subject = Subject {
+            label: (!self.labels.is_empty()).then_some(&label_header),
+            headers: true,
+            ..Subject::of(&headers, Type::Named(self.of))
+        };
         let mut lines = Vec::new();
-        for row in std::iter::once(&Value::Object(headers)).chain(&self.rows) {
-            let text = format.render(row)?;
+        let rows = (0..self.rows.len()).map(|at| self.line(&format, at));
+        for text in std::iter::once(format.render(&subject).map_err(wrong)).chain(rows) {
             let cells = |line: &str| line.split('\t').map(str::to_owned).collect();
-            lines.extend(text.split('\n').map(cells));
+            lines.extend(text?.split('\n').map(cells));
         }
         Ok(table::layout(&lines))
     }
+}
+
+fn wrong(error: TemplateError) -> anyhow::Error {
+    anyhow!("template parsing error: {error}")
+}
+
+/// The header over a label: the last part of its name.
+fn label_header(name: &str) -> String {
+    name.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ")
 }
 
 /// Shells do not turn `\t` into a tab between quotes.
@@ -119,6 +151,8 @@ mod tests {
             columns: vec![("IMAGE ID", "ID"), ("TAG", "Tag")],
             hidden: &[("SIZE", "Size")],
             rows: vec![json!({ "ID": "1", "Tag": "a", "Size": "5B" })],
+            of: "*formatter.imageContext",
+            labels: vec![BTreeMap::from([("org.my-tier".to_owned(), "front".to_owned())])],
         }
     }
 
@@ -131,10 +165,19 @@ mod tests {
             (Some("{{.Tag}}"), "a\n"),
             (Some("table {{.ID}}\\t{{.Size}}"), "IMAGE ID   SIZE\n1          5B\n"),
             (Some("{{.ID}}\\n{{.Tag}}"), "1\na\n"),
+            (Some("{{.Label \"org.my-tier\"}}{{.Label \"absent\"}}"), "front\n"),
+            (
+                Some("table {{upper .Tag}}\\t{{.Label \"org.my-tier\"}}"),
+                "TAG       my tier\nA         front\n",
+            ),
         ] {
             assert_eq!(listing().show(format).unwrap(), expected, "{format:?}");
         }
-        assert!(listing().show(Some("{{.Absent}}")).is_err());
+        assert_eq!(
+            listing().show(Some("{{.Absent}}")).unwrap_err().to_string(),
+            "template parsing error: template: :1:2: executing \"\" at <.Absent>: \
+             can't evaluate field Absent in type *formatter.imageContext"
+        );
     }
 
     #[test]

@@ -59,12 +59,12 @@ use crate::{
 /// Does what the command line says; gives the exit status.
 pub fn run(action: Action) -> Result<u8> {
     match action {
-        Action::Run(args) => run::run(*args),
-        Action::Create(args) => run::create(*args).map(|()| 0),
+        Action::Run(args) => run::run(args.into_inner()),
+        Action::Create(args) => run::create(args.into_inner()).map(|()| 0),
         Action::Start(args) => start::start(&args),
         Action::Attach(args) => start::attach(&args),
         Action::Cp(args) => cp::cp(&args).map(|()| 0),
-        Action::Exec(args) => exec::exec(*args),
+        Action::Exec(args) => exec::exec(args.into_inner()),
         Action::Stop(args) => kill::stop(&args),
         Action::Restart(args) => kill::restart(&args),
         Action::Kill(args) => kill::kill(&args),
@@ -79,9 +79,7 @@ pub fn run(action: Action) -> Result<u8> {
         Action::Stats(args) => stats::stats(&args).map(|()| 0),
         Action::Top(args) => top::top(&args).map(|()| 0),
         Action::Port(args) => port::port(&args).map(|()| 0),
-        Action::Info(args) | Action::System(SystemAction::Info(args)) => {
-            info::info(&args).map(|()| 0)
-        }
+        Action::Info(args) => info::info(&args).map(|()| 0),
         Action::Events(args) => events::events(&args).map(|()| 0),
         Action::Diff(args) => diff::diff(&args).map(|()| 0),
         Action::Commit(args) => commit::commit(&args).map(|()| 0),
@@ -99,11 +97,14 @@ pub fn run(action: Action) -> Result<u8> {
         Action::Import(args) => import::import(&args).map(|()| 0),
         Action::ImagePrune(args) => prune::images(&args).map(|()| 0),
         Action::ContainerPrune(args) => prune::containers(&args).map(|()| 0),
-        Action::System(SystemAction::Df(args)) => df::df(&args).map(|()| 0),
-        Action::System(SystemAction::Prune(args)) => prune::system(&args).map(|()| 0),
-        Action::System(SystemAction::Events(args)) => events::events(&args).map(|()| 0),
-        Action::System(SystemAction::Check(args)) => store_check::check(&args),
-        Action::System(SystemAction::Service(action)) => service::service(&action),
+        Action::System(action) => match action.into_inner() {
+            SystemAction::Df(args) => df::df(&args).map(|()| 0),
+            SystemAction::Prune(args) => prune::system(&args).map(|()| 0),
+            SystemAction::Info(args) => info::info(&args).map(|()| 0),
+            SystemAction::Events(args) => events::events(&args).map(|()| 0),
+            SystemAction::Check(args) => store_check::check(&args),
+            SystemAction::Service(action) => service::service(&action),
+        },
         Action::Image(_) | Action::Container(_) => run(action.ungrouped()),
         Action::Doctor => doctor::doctor(),
         Action::Version => print(concat!("vmrun ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),

@@ -1,7 +1,5 @@
 //! `vmrun rm`, `vmrun rename` and `vmrun update`
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Host, each, kill};
@@ -28,7 +26,7 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
         };
         let id = &container.record.id;
         if args.force {
-            kill::end(&host, &container, Duration::ZERO, true);
+            kill::kill_now(&host, &container);
         } else {
             match host.containers.status(&container)? {
                 Status::Running { .. } => bail!(

@@ -5,13 +5,39 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 /// Results kept.
 const KEPT: usize = 5;
 
-/// How a container is asked for its health; durations in nanoseconds, as in Docker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Docker's defaults.
+const INTERVAL: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
+const RETRIES: u32 = 3;
+
+/// What is said of a container's health, in Docker's own form: times in nanoseconds, 0 where nothing
+/// is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthConfig {
+    /// `CMD` and words, `CMD-SHELL` and a line, or `NONE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: u32,
+}
+
+fn is_zero(number: &(impl PartialEq + Default)) -> bool {
+    *number == Default::default()
+}
+
+/// How a container is asked for its health.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// Command and arguments.
     pub command: Vec<String>,
@@ -49,22 +75,26 @@ pub struct HealthResult {
     pub output: String,
 }
 
-impl HealthCheck {
-    /// As an image's config has it.
-    pub fn to_config(&self) -> Value {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let test = match self.command.as_slice() {
-            [shell, option, line] if shell == "/bin/sh" && option == "-c" => {
-                vec!["CMD-SHELL".to_owned(), line.clone()]
+impl HealthConfig {
+    /// How the container is asked, if it is.
+    pub fn check(&self) -> Option<HealthCheck> {
+        let command = match self.test.as_slice() {
+            [kind, line] if kind == "CMD-SHELL" => {
+                ["/bin/sh", "-c", line].map(str::to_owned).to_vec()
             }
-            words => [&["CMD".to_owned()], words].concat(),
+            [kind, words @ ..] if kind == "CMD" && !words.is_empty() => words.to_vec(),
+            _ => return None,
         };
-        json!({
-            "Test": test,
-            "Interval": nanoseconds(self.interval),
-            "Timeout": nanoseconds(self.timeout),
-            "StartPeriod": nanoseconds(self.start_period),
-            "Retries": self.retries,
+        let time = |said: u64, otherwise| match said {
+            0 => otherwise,
+            said => Duration::from_nanos(said),
+        };
+        Some(HealthCheck {
+            command,
+            interval: time(self.interval, INTERVAL),
+            timeout: time(self.timeout, TIMEOUT),
+            start_period: time(self.start_period, Duration::ZERO),
+            retries: if self.retries == 0 { RETRIES } else { self.retries },
         })
     }
 }
@@ -156,6 +186,22 @@ mod tests {
     fn failures_at_the_start_do_not_count() {
         assert_eq!(taken(&[(1, true); 9]).status, HealthStatus::Starting);
         assert_eq!(taken(&[(0, true), (1, true), (1, true), (1, true)]).failing_streak, 3);
+    }
+
+    #[test]
+    fn what_is_not_said_is_docker_s() {
+        let said = |test: &[&str]| {
+            let test = test.iter().map(|&word| word.to_owned()).collect();
+            HealthConfig { test, interval: 5_000_000_000, ..HealthConfig::default() }.check()
+        };
+        let check = said(&["CMD-SHELL", "ok"]).unwrap();
+        assert_eq!(check.command, ["/bin/sh", "-c", "ok"]);
+        assert_eq!((check.interval, check.timeout), (Duration::from_secs(5), TIMEOUT));
+        assert_eq!((check.start_period, check.retries), (Duration::ZERO, RETRIES));
+        assert_eq!(said(&["CMD", "a", "b"]).unwrap().command, ["a", "b"]);
+        for none in [&["NONE"][..], &["CMD"], &[]] {
+            assert_eq!(said(none), None);
+        }
     }
 
     #[test]

@@ -22,10 +22,11 @@ mod record;
 mod restart;
 mod state;
 mod store;
+mod words;
 
-pub use health::{Health, HealthCheck, HealthResult};
+pub use health::{Health, HealthCheck, HealthConfig, HealthResult};
 pub use id::{ContainerId, ContainerName, NameError};
-pub use record::{Command, GuestSettings, ImageUse, NetworkFiles, Record, Resources};
+pub use record::{Attached, Command, GuestSettings, ImageUse, NetworkFiles, Record, Resources};
 pub use restart::{Backoff, PolicyError, RestartPolicy};
 pub use state::{Condition, Exit, State, Status, ago};
 pub use store::{Container, ContainerError, Containers, RunLock};

@@ -8,7 +8,7 @@ use image_store::{ImageConfig, ImageId, RootKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, ContainerName, HealthCheck, RestartPolicy};
+use super::{ContainerId, ContainerName, HealthConfig, RestartPolicy, words};
 use crate::{
     disk::{DiskSize, Durability},
     logs::LogConfig,
@@ -39,11 +39,25 @@ pub struct Record {
     #[serde(default)]
     pub stop_timeout: Option<u64>,
     #[serde(default)]
-    pub health: Option<HealthCheck>,
+    pub health: Option<HealthConfig>,
     #[serde(default)]
     pub guest: GuestSettings,
     #[serde(default)]
     pub log: LogConfig,
+    /// `--log-opt`, as they were given.
+    #[serde(default)]
+    pub log_options: BTreeMap<String, String>,
+    /// Streams of whoever starts the container that are attached to it.
+    #[serde(default)]
+    pub attached: Attached,
+}
+
+/// Standard streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
 }
 
 /// How the guest is set up around the command.
@@ -118,8 +132,10 @@ pub struct ImageUse {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Command {
     /// Entrypoint and command. Bytes, since arguments need not be UTF-8.
+    #[serde(with = "words")]
     pub args: Vec<Vec<u8>>,
     /// `NAME=value`, later ones winning.
+    #[serde(with = "words")]
     pub env: Vec<Vec<u8>>,
     pub cwd: String,
     pub user: String,
@@ -147,4 +163,7 @@ pub struct Resources {
     #[serde(default)]
     pub nano_cpus: Option<u64>,
     pub disk: DiskSize,
+    /// `--memory-reservation` in bytes; 0 where it was not given.
+    #[serde(default)]
+    pub memory_reservation: u64,
 }

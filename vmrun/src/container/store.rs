@@ -467,6 +467,12 @@ impl Container {
         }
     }
 
+    /// Bytes that the guest's writes take on the host.
+    pub fn written(&self) -> Result<u64, ContainerError> {
+        let empty = disk::empty_usage(self.record.resources.disk);
+        self.disk_usage().map(|usage| usage.saturating_sub(empty))
+    }
+
     /// The folder of its files.
     pub fn folder(&self) -> &Path {
         &self.folder

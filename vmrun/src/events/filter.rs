@@ -1,11 +1,7 @@
 //! Which events are wanted: `--filter`, by Docker's rules.
 
-use anyhow::Result;
-
 use super::{Event, Kind};
-use crate::commands::Filters;
-
-const FILTERS: &[&str] = &["container", "event", "image", "label", "type"];
+use crate::{cli::Filter, commands::Filters};
 
 /// Actions that say more after a colon, which a filter need not.
 const WITH_DETAIL: &[&str] = &["exec_create", "exec_start", "health_status"];
@@ -15,8 +11,9 @@ const WITH_DETAIL: &[&str] = &["exec_create", "exec_start", "health_status"];
 pub struct EventFilter(Filters);
 
 impl EventFilter {
-    pub fn parse(given: &[String]) -> Result<Self> {
-        Filters::parse(given, FILTERS).map(Self)
+    /// Those that nothing is known of are passed over, as in Docker.
+    pub fn new(given: &[Filter]) -> Self {
+        Self(Filters::any(given))
     }
 
     /// Whether an event is wanted.
@@ -70,8 +67,8 @@ mod tests {
     }
 
     fn fits(filters: &[&str], event: &Event) -> bool {
-        let filters: Vec<_> = filters.iter().map(|&filter| filter.to_owned()).collect();
-        EventFilter::parse(&filters).unwrap().fits(event)
+        let filters: Vec<_> = filters.iter().map(|filter| filter.parse().unwrap()).collect();
+        EventFilter::new(&filters).fits(event)
     }
 
     #[test]
@@ -116,7 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_filters_are_refused() {
-        assert!(EventFilter::parse(&["colour=red".to_owned()]).is_err());
+    fn unknown_filters_are_passed_over() {
+        assert!(fits(&["colour=red"], &container("start")));
+        assert!(!fits(&["colour=red", "event=stop"], &container("start")));
     }
 }

@@ -8,17 +8,20 @@ use jiff::{
 use serde_json::{Map, Value, json};
 
 use super::{Event, Kind};
-use crate::{error::failure, template::Format};
+use crate::{
+    error::failure,
+    template::{Format, Subject, Type},
+};
 
 /// How events are shown.
-pub enum EventFormat {
+pub enum EventFormat<'a> {
     Line,
     Json,
-    Template(Format),
+    Template(Format<'a>),
 }
 
-impl EventFormat {
-    pub fn parse(format: Option<&str>) -> Result<Self> {
+impl<'a> EventFormat<'a> {
+    pub fn parse(format: Option<&'a str>) -> Result<Self> {
         match format {
             None | Some("") => Ok(Self::Line),
             Some("json" | "{{json .}}") => Ok(Self::Json),
@@ -35,7 +38,9 @@ impl EventFormat {
         let mut text = match self {
             Self::Line => line(event, &TimeZone::system()),
             Self::Json => json(event).to_string(),
-            Self::Template(format) => format.render(&fields(event))?,
+            Self::Template(format) => {
+                format.render(&Subject::of(&fields(event), Type::Named("*events.Message")))?
+            }
         };
         text.push('\n');
         Ok(text)

@@ -34,12 +34,17 @@ pub use line::LogLine;
 pub use reader::{LogReader, Selection};
 pub use writer::{LogError, LogWriter};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::journal::Journal;
 
 /// Longest piece of a line, in bytes, as Docker has it.
 const MAX_LINE: usize = 16 << 10;
+
+/// The file that the output of the container in this folder goes to.
+pub fn newest(container: &Path) -> PathBuf {
+    journal(container, &LogConfig::default()).newest()
+}
 
 /// The log of the container in this folder.
 fn journal(container: &Path, config: &LogConfig) -> Journal {

@@ -38,7 +38,7 @@ use super::{
     vm::{VmProcess, printable},
 };
 use crate::{
-    container::{Exit, Health, Record},
+    container::{Exit, Health, HealthConfig, Record},
     logs::LogWriter,
     vm_process::VmReport,
 };
@@ -112,16 +112,22 @@ pub enum Milestone {
     Unpaused,
     Health(Health),
     /// It is to end, and not to start again before somebody starts it; `for_good`: not with the
-    /// user's next session either.
+    /// user's next session either; `gently`: as `stop` does it, which is told of as such.
     Stopped {
         for_good: bool,
+        gently: bool,
     },
     /// The command has been sent a signal.
     Signalled(u8),
     /// A client has joined its streams.
     Attached,
-    /// A command beside it: Docker's words for what happened to it.
-    Exec(String),
+    /// Something happened to a command beside it, of this id: Docker's words for that, and the exit
+    /// status where it has ended.
+    Exec {
+        action: String,
+        id: String,
+        exit: Option<u8>,
+    },
     /// The end is known while a client still has output to read.
     Ended(Exit),
 }
@@ -182,7 +188,7 @@ impl<'a> Life<'a> {
         let Parts { record, runtime, log, happened, clients, agent, vm, patience } = parts;
         Self {
             streams: Streams::new(record.command.stdin_once, log),
-            checker: record.health.clone().map(Checker::new),
+            checker: record.health.as_ref().and_then(HealthConfig::check).map(Checker::new),
             record,
             runtime,
             happened,

@@ -105,6 +105,12 @@ pub enum Event {
 pub struct Connection(OwnedFd);
 
 impl Connection {
+    /// The process at the other end: of a connection that was asked for, the one that listened.
+    pub fn peer(&self) -> io::Result<u32> {
+        let pid = rustix::net::sockopt::socket_peercred(&self.0)?.pid;
+        Ok(pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
     /// Two connected ends.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = rustix::net::socketpair(

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     container::{
         Backoff, Condition, Container, ContainerError, ContainerId, Containers, Exit, Health,
-        RestartPolicy, RunLock, State,
+        HealthConfig, RestartPolicy, RunLock, State,
     },
     cpu_group::CpuGroup,
     events,
@@ -65,6 +65,8 @@ struct Tenure {
     started: Cell<Timestamp>,
     /// Somebody has asked for the end: there is no other run.
     ending: Cell<bool>,
+    /// The end has been asked for as `stop` asks for it.
+    gently: Cell<bool>,
 }
 
 /// A VM that has been started, and how it is heard.
@@ -101,6 +103,7 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
         condition: RefCell::new(condition),
         started: Cell::new(Timestamp::now()),
         ending: Cell::new(false),
+        gently: Cell::new(false),
     };
     make_private(&tenure.runtime)?;
     let lived = tenure.live(first, Asked { request, fds });
@@ -244,17 +247,21 @@ impl Tenure {
                     let started = Timestamp::now();
                     self.started.set(started);
                     condition.state = State::Running { started };
+                    let said = self.container.record.health.as_ref();
                     condition.health =
-                        self.container.record.health.as_ref().map(|_| Health::default());
+                        said.and_then(HealthConfig::check).map(|_| Health::default());
                 }
                 Milestone::Paused => condition.state = State::Paused { started },
                 Milestone::Unpaused => condition.state = State::Running { started },
                 Milestone::Health(health) => condition.health = Some(health),
-                Milestone::Stopped { for_good } => {
+                Milestone::Stopped { for_good, gently } => {
                     self.ending.set(true);
+                    self.gently.set(self.gently.get() | gently);
                     condition.stopped |= for_good;
                 }
-                Milestone::Attached | Milestone::Signalled(_) | Milestone::Exec(_) => return,
+                Milestone::Attached | Milestone::Signalled(_) | Milestone::Exec { .. } => {
+                    return;
+                }
                 Milestone::Ended(exit) => {
                     condition.state = State::Exited { started, finished: Timestamp::now(), exit };
                 }
@@ -278,7 +285,11 @@ impl Tenure {
             Milestone::Signalled(signal) => {
                 self.announce("kill", &[("signal", signal.to_string())]);
             }
-            Milestone::Exec(action) => self.announce(action, &[]),
+            Milestone::Exec { action, id, exit } => {
+                let exit = exit.map(|status| ("exitCode", status.to_string()));
+                let more: Vec<_> = exit.into_iter().chain([("execID", id.clone())]).collect();
+                self.announce(action, &more);
+            }
             Milestone::Stopped { .. } | Milestone::Ended(_) => {}
         }
     }
@@ -289,7 +300,7 @@ impl Tenure {
             self.announce("oom", &[]);
         }
         self.announce("die", &[("exitCode", exit.status.to_string())]);
-        if self.ending.get() {
+        if self.gently.get() {
             self.announce("stop", &[]);
         }
     }

@@ -22,11 +22,7 @@ fn record() -> Record {
         "hostname": "host",
         "resources": { "memory_mib": 512, "vcpus": 1, "disk": 10_u64 << 30 },
         "remove_on_exit": false,
-        "health": {
-            "command": ["/bin/sh", "-c", "true"], "interval": { "secs": 5, "nanos": 0 },
-            "timeout": { "secs": 1, "nanos": 0 }, "start_period": { "secs": 0, "nanos": 0 },
-            "retries": 3,
-        },
+        "health": { "Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_u64 },
     }))
     .unwrap()
 }
@@ -34,7 +30,7 @@ fn record() -> Record {
 fn args(words: &[&str]) -> CommitArgs {
     let words = ["vmrun", "commit"].iter().chain(words);
     let Action::Commit(args) = Cli::try_parse_from(words).unwrap().action else { unreachable!() };
-    args
+    args.into_inner()
 }
 
 fn changed(instructions: &[&str]) -> Value {

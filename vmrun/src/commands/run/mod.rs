@@ -20,7 +20,7 @@ use super::{Host, doctor, print, pull, reference};
 use crate::{
     cli::{ContainerArgs, CreateArgs, PullPolicy, RunArgs},
     client::{self, Attachment, Left},
-    container::{Container, ContainerId, ImageUse, Record, Resources, RestartPolicy},
+    container::{Attached, Container, ContainerId, ImageUse, Record, Resources, RestartPolicy},
     error::{RUN_FAILED, failure},
     events::{self, Event},
     logs::LogConfig,
@@ -96,7 +96,8 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     let id = ContainerId::random();
     let hostname = args.hostname.clone().unwrap_or_else(|| id.short().to_owned());
     let mut command = compose::command(&args, &image.config, &hostname)?;
-    command.stdin_once = command.stdin && attached;
+    let attached = if attached { settings::attached(&args) } else { Attached::default() };
+    command.stdin_once = command.stdin && attached.stdin;
     let labels = settings::labels(&args, &image.config.labels)?;
     let config = ImageConfig { labels: labels.clone(), ..compose::config(&args, image.config)? };
     let health = settings::health(&args, &host.images.image_config(&image.id)?)?;
@@ -116,6 +117,8 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
         health,
         guest,
         log,
+        log_options: settings::log_options(&args.log_opt),
+        attached,
     })?;
     events::record(&host.paths, Event::of_container(&container.record, "create"));
     if let Some((mut file, path)) = cidfile {
@@ -207,7 +210,8 @@ fn resources(args: &ContainerArgs) -> Result<Resources> {
         }
     };
     let nano_cpus = args.cpus.map(billionths);
-    Ok(Resources { memory_mib, vcpus, nano_cpus, disk: args.disk_size })
+    let memory_reservation = args.memory_reservation.map_or(0, |ByteSize(bytes)| bytes);
+    Ok(Resources { memory_mib, vcpus, nano_cpus, disk: args.disk_size, memory_reservation })
 }
 
 /// A checked number of CPUs in billionths of one.

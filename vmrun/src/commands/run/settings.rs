@@ -4,21 +4,15 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use agent_protocol::Tmpfs;
 use anyhow::{Result, bail};
-use serde::Deserialize;
 
 use super::misused;
 use crate::{
     capabilities,
-    cli::ContainerArgs,
+    cli::{AttachedStream, ContainerArgs},
     commands::in_words,
-    container::{GuestSettings, HealthCheck, NetworkFiles},
+    container::{Attached, GuestSettings, HealthConfig, NetworkFiles},
     size::ByteSize,
 };
-
-/// Docker's defaults of health checks.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
-const HEALTH_RETRIES: u32 = 3;
 
 /// How the guest is set up.
 pub fn guest(args: &ContainerArgs) -> Result<GuestSettings> {
@@ -39,6 +33,23 @@ pub fn guest(args: &ContainerArgs) -> Result<GuestSettings> {
         Some(ByteSize(shm_bytes)) => GuestSettings { shm_bytes, ..settings },
         None => settings,
     })
+}
+
+/// The streams that whoever stays with the container has of it.
+pub fn attached(args: &ContainerArgs) -> Attached {
+    let is = |stream| args.attach.contains(&stream);
+    let all = args.attach.is_empty();
+    Attached {
+        stdin: is(AttachedStream::Stdin) || (all && args.interactive),
+        stdout: is(AttachedStream::Stdout) || all,
+        stderr: is(AttachedStream::Stderr) || all,
+    }
+}
+
+/// Checked options of the log, by name.
+pub fn log_options(given: &[String]) -> BTreeMap<String, String> {
+    let options = given.iter().filter_map(|option| option.split_once('='));
+    options.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// The image's labels, then those of files, then those given.
@@ -64,70 +75,41 @@ pub fn labels(
     Ok(labels)
 }
 
-/// The image's `Healthcheck`; times in nanoseconds.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct ImageHealth {
-    test: Vec<String>,
-    interval: u64,
-    timeout: u64,
-    start_period: u64,
-    retries: u32,
-}
-
 /// The shortest time between two checks, and for one, as in Docker.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// How the container is asked for its health, if it is.
-pub fn health(args: &ContainerArgs, image: &serde_json::Value) -> Result<Option<HealthCheck>> {
-    let said = &image["config"]["Healthcheck"];
-    let said: ImageHealth = serde_json::from_value(said.clone()).unwrap_or_default();
-    let given = args.health_interval.is_some()
-        || args.health_timeout.is_some()
-        || args.health_retries.is_some()
-        || args.health_start_period.is_some();
+/// What is said of the container's health: by the options, and where they say nothing by the image.
+pub fn health(args: &ContainerArgs, image: &serde_json::Value) -> Result<Option<HealthConfig>> {
+    let mut said: HealthConfig =
+        serde_json::from_value(image["config"]["Healthcheck"].clone()).unwrap_or_default();
+    let mut given = args.health_cmd.is_some() || args.health_retries.is_some();
+    for (said, time, name) in [
+        (&mut said.interval, args.health_interval, "Interval"),
+        (&mut said.timeout, args.health_timeout, "Timeout"),
+        (&mut said.start_period, args.health_start_period, "StartPeriod"),
+    ] {
+        given |= time.is_some();
+        // Nothing said is what 0 stands for.
+        let Some(time) = time.filter(|time| !time.is_zero()) else { continue };
+        if time < SHORTEST {
+            bail!("{name} in Healthcheck cannot be less than 1ms");
+        }
+        *said = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    }
     if args.no_healthcheck {
-        if given || args.health_cmd.is_some() {
+        if given {
             return Err(misused("--no-healthcheck conflicts with --health-* options"));
         }
-        return Ok(None);
+        return Ok(Some(HealthConfig { test: vec!["NONE".into()], ..HealthConfig::default() }));
     }
     let Ok(retries) = args.health_retries.map_or(Ok(said.retries), u32::try_from) else {
         return Err(misused("--health-retries cannot be negative"));
     };
-    let command = match (&args.health_cmd, said.test.as_slice()) {
-        (Some(line), _) => shell(line),
-        (None, [kind, line]) if kind == "CMD-SHELL" => shell(line),
-        (None, [kind, words @ ..]) if kind == "CMD" && !words.is_empty() => words.to_vec(),
-        (None, _) => return Ok(None),
-    };
-    let times = [
-        (args.health_interval, "Interval"),
-        (args.health_timeout, "Timeout"),
-        (args.health_start_period, "StartPeriod"),
-    ];
-    for (given, name) in times {
-        if given.is_some_and(|given| !given.is_zero() && given < SHORTEST) {
-            bail!("{name} in Healthcheck cannot be less than 1ms");
-        }
+    said.retries = retries;
+    if let Some(line) = &args.health_cmd {
+        said.test = vec!["CMD-SHELL".into(), line.clone()];
     }
-    let time = |given: Option<Duration>, said: u64, otherwise: Duration| match given {
-        // Docker's default is what 0 stands for.
-        Some(given) if !given.is_zero() => given,
-        _ if said > 0 => Duration::from_nanos(said),
-        _ => otherwise,
-    };
-    Ok(Some(HealthCheck {
-        command,
-        interval: time(args.health_interval, said.interval, HEALTH_INTERVAL),
-        timeout: time(args.health_timeout, said.timeout, HEALTH_TIMEOUT),
-        start_period: time(args.health_start_period, said.start_period, Duration::ZERO),
-        retries: if retries == 0 { HEALTH_RETRIES } else { retries },
-    }))
-}
-
-fn shell(line: &str) -> Vec<String> {
-    ["/bin/sh", "-c", line].map(str::to_owned).to_vec()
+    Ok(Some(said).filter(|said| *said != HealthConfig::default()))
 }
 
 fn tmpfs(given: &str) -> Result<Tmpfs> {
@@ -162,7 +144,7 @@ mod tests {
     fn args(words: &[&str]) -> ContainerArgs {
         let words = ["vmrun", "run"].iter().chain(words).chain(&["image"]);
         let Action::Run(args) = Cli::try_parse_from(words).unwrap().action else { unreachable!() };
-        args.container
+        args.into_inner().container
     }
 
     #[test]
@@ -177,18 +159,28 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_attached_as_in_docker() {
+        let of = |words: &[&str]| {
+            let Attached { stdin, stdout, stderr } = attached(&args(words));
+            [stdin, stdout, stderr]
+        };
+        assert_eq!(of(&[]), [false, true, true]);
+        assert_eq!(of(&["-i"]), [true, true, true]);
+        assert_eq!(of(&["-i", "-a", "stdout"]), [false, true, false]);
+    }
+
+    #[test]
     fn health_is_the_image_s_unless_told_otherwise() {
         let image = json!({ "config": { "Healthcheck": {
             "Test": ["CMD", "ok"], "Interval": 5_000_000_000_u64, "Retries": 2
         } } });
-        let check = health(&args(&[]), &image).unwrap().unwrap();
-        assert_eq!((check.command, check.retries), (vec!["ok".to_owned()], 2));
-        assert_eq!((check.interval, check.timeout), (Duration::from_secs(5), HEALTH_TIMEOUT));
-        let check = health(&args(&["--health-cmd", "mine", "--health-interval", "1s"]), &image);
-        let check = check.unwrap().unwrap();
-        assert_eq!(check.command, ["/bin/sh", "-c", "mine"]);
-        assert_eq!(check.interval, Duration::from_secs(1));
-        assert_eq!(health(&args(&["--no-healthcheck"]), &image).unwrap(), None);
+        let said = |words: &[&str]| json!(health(&args(words), &image).unwrap());
+        assert_eq!(said(&[]), image["config"]["Healthcheck"]);
+        let mine = ["--health-cmd", "mine", "--health-interval", "1s"];
+        let expected =
+            json!({ "Test": ["CMD-SHELL", "mine"], "Interval": 1_000_000_000, "Retries": 2 });
+        assert_eq!(said(&mine), expected);
+        assert_eq!(said(&["--no-healthcheck"]), json!({ "Test": ["NONE"] }));
         assert_eq!(health(&args(&[]), &json!({})).unwrap(), None);
         assert!(health(&args(&["--no-healthcheck", "--health-cmd", "x"]), &image).is_err());
     }

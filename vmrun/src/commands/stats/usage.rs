@@ -53,6 +53,8 @@ pub fn listing(usages: &[(Whose, Option<Usage>)], no_trunc: bool) -> Listing {
             ("PIDS", "PIDs"),
         ],
         hidden: &[("CONTAINER", "Container")],
+        of: "*formatter.statsContext",
+        labels: Vec::new(),
         rows: usages.iter().map(|(whose, usage)| row(whose, usage.as_ref(), no_trunc)).collect(),
     }
 }

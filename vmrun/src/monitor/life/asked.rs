@@ -31,13 +31,13 @@ impl Life<'_> {
             }
             Request::Signal(signal) => {
                 if signal == SIGKILL || signal == self.record.command.stop_signal {
-                    (self.note)(Milestone::Stopped { for_good: true });
+                    (self.note)(Milestone::Stopped { for_good: true, gently: false });
                     self.unpause_for_end();
                 }
                 self.signal(signal);
             }
             Request::Stop { signal, patience, for_good } => {
-                (self.note)(Milestone::Stopped { for_good });
+                (self.note)(Milestone::Stopped { for_good, gently: signal != SIGKILL });
                 self.stop(signal, patience);
             }
             Request::Resize(size) => {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use agent_protocol::{FromAgent, MAX_PROCESSES, ProcessId, StartFailure, ToAgent, Work};
 
 use super::{Life, Milestone, Phase};
-use crate::monitor::{clients::ClientId, protocol::Event, vm::printable};
+use crate::{
+    container::ContainerId,
+    monitor::{clients::ClientId, protocol::Event, vm::printable},
+};
 
 /// On whose behalf a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub(super) enum Owner {
 #[derive(Debug)]
 struct Member {
     owner: Owner,
+    /// As Docker's events name it; a command's that a client has asked for.
+    id: Option<String>,
     started: bool,
 }
 
@@ -28,13 +33,13 @@ pub(super) struct Processes {
 
 impl Processes {
     /// A number for one more process, if there may be one.
-    fn add(&mut self, owner: Owner) -> Option<ProcessId> {
+    fn add(&mut self, owner: Owner, id: Option<String>) -> Option<ProcessId> {
         if self.members.len() >= MAX_PROCESSES {
             return None;
         }
         self.last = self.last.checked_add(1)?;
         let process = ProcessId(self.last);
-        self.members.insert(process, Member { owner, started: false });
+        self.members.insert(process, Member { owner, id, started: false });
         Some(process)
     }
 
@@ -50,8 +55,8 @@ impl Processes {
         Some(member.owner)
     }
 
-    fn ended(&mut self, process: ProcessId) -> Option<Owner> {
-        self.members.remove(&process).map(|member| member.owner)
+    fn ended(&mut self, process: ProcessId) -> Option<Member> {
+        self.members.remove(&process)
     }
 }
 
@@ -59,13 +64,6 @@ impl Life<'_> {
     /// Starts a process for a client.
     pub(super) fn exec(&mut self, client: ClientId, work: Work) {
         let is_task = matches!(work, Work::Task(_));
-        if let Work::Command(command) = &work {
-            let words: Vec<_> =
-                command.args.iter().map(|word| String::from_utf8_lossy(word)).collect();
-            let words = printable(&words.join(" "));
-            (self.note)(Milestone::Exec(format!("exec_create: {words}")));
-            (self.note)(Milestone::Exec(format!("exec_start: {words}")));
-        }
         let refused = match (&self.phase, is_task) {
             (Phase::Running, false) if self.pause.is_asked() => {
                 Some("is paused, unpause the container before exec")
@@ -81,7 +79,17 @@ impl Life<'_> {
         if is_task {
             self.pause.stay_awake_for(client);
         }
-        if self.begin_process(Owner::Client(client), work).is_none() {
+        let id = (!is_task).then(|| ContainerId::random().to_string());
+        if let (Work::Command(command), Some(id)) = (&work, &id) {
+            let words: Vec<_> =
+                command.args.iter().map(|word| String::from_utf8_lossy(word)).collect();
+            let words = printable(&words.join(" "));
+            for action in ["exec_create", "exec_start"] {
+                let action = format!("{action}: {words}");
+                (self.note)(Milestone::Exec { action, id: id.clone(), exit: None });
+            }
+        }
+        if self.begin_process(Owner::Client(client), work, id).is_none() {
             let message = "there are too many processes in the container".to_owned();
             let reason = StartFailure::Setup;
             self.clients.answer(client, &Event::ExecFailed { reason, message });
@@ -89,8 +97,13 @@ impl Life<'_> {
     }
 
     /// Asks the agent for one more process.
-    pub(super) fn begin_process(&mut self, owner: Owner, work: Work) -> Option<ProcessId> {
-        let process = self.processes.add(owner)?;
+    pub(super) fn begin_process(
+        &mut self,
+        owner: Owner,
+        work: Work,
+        id: Option<String>,
+    ) -> Option<ProcessId> {
+        let process = self.processes.add(owner, id)?;
         self.tell_agent(&ToAgent::Exec { process, work: Box::new(work) });
         self.settle_pause();
         Some(process)
@@ -104,10 +117,16 @@ impl Life<'_> {
             }
             FromAgent::StartFailed { reason, message, .. } => {
                 let message = printable(&message);
-                (self.processes.ended(process), Event::ExecFailed { reason, message })
+                let member = self.processes.ended(process);
+                (member.map(|member| member.owner), Event::ExecFailed { reason, message })
             }
             FromAgent::Exited { status, .. } => {
-                (self.processes.ended(process), Event::ExecEnded { process, status })
+                let member = self.processes.ended(process);
+                if let Some(id) = member.as_ref().and_then(|member| member.id.clone()) {
+                    let exit = Some(status.cause.shell_status());
+                    (self.note)(Milestone::Exec { action: "exec_die".into(), id, exit });
+                }
+                (member.map(|member| member.owner), Event::ExecEnded { process, status })
             }
             _ => return,
         };

@@ -1,0 +1,108 @@
+//! An image, as `inspect` shows it.
+
+use image_store::{ImageDetails, Reference};
+use serde_json::{Map, Value, json};
+
+use super::NEVER;
+
+/// Fields of a `Config`, as Docker has them if nothing is said of them.
+const CONFIG: &[(&str, Default)] = &[
+    ("Hostname", Default::Text),
+    ("Domainname", Default::Text),
+    ("User", Default::Text),
+    ("AttachStdin", Default::No),
+    ("AttachStdout", Default::No),
+    ("AttachStderr", Default::No),
+    ("ExposedPorts", Default::Absent),
+    ("Tty", Default::No),
+    ("OpenStdin", Default::No),
+    ("StdinOnce", Default::No),
+    ("Env", Default::Null),
+    ("Cmd", Default::Null),
+    ("Healthcheck", Default::Absent),
+    ("ArgsEscaped", Default::Absent),
+    ("Image", Default::Text),
+    ("Volumes", Default::Null),
+    ("WorkingDir", Default::Text),
+    ("Entrypoint", Default::Null),
+    ("OnBuild", Default::Null),
+    ("Labels", Default::Null),
+    ("StopSignal", Default::Absent),
+    ("StopTimeout", Default::Absent),
+    ("Shell", Default::Absent),
+];
+
+#[derive(Clone, Copy)]
+enum Default {
+    Text,
+    No,
+    Null,
+    Absent,
+}
+
+pub fn show(details: &ImageDetails) -> Value {
+    let summary = &details.summary;
+    let said = &details.config;
+    let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect::<Vec<_>>();
+    let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+    let last = said["history"].as_array().and_then(|steps| steps.last());
+    let comment = last.and_then(|step| step["comment"].as_str()).unwrap_or_default();
+    let mut image = json!({
+        "Id": summary.id,
+        "RepoTags": familiar(&summary.names),
+        "RepoDigests": familiar(&summary.digests),
+        "Parent": "",
+        "Comment": comment,
+        "Created": text("created"),
+        "DockerVersion": text("docker_version"),
+        "Author": text("author"),
+        "Config": config(&said["config"]),
+        "Architecture": text("architecture"),
+    });
+    if said["variant"].is_string() {
+        image["Variant"] = said["variant"].clone();
+    }
+    let layers: Vec<_> = details.layers.iter().map(|layer| layer.diff_id).collect();
+    image["Os"] = text("os").into();
+    image["Size"] = summary.size.into();
+    image["VirtualSize"] = summary.size.into();
+    image["RootFS"] = json!({ "Type": "layers", "Layers": layers });
+    image["Metadata"] = json!({ "LastTagTime": NEVER });
+    image["Descriptor"] = json!({ "digest": summary.digest });
+    image
+}
+
+/// What is said, with Docker's fields in Docker's order, then those that Docker does not know.
+pub fn config(said: &Value) -> Value {
+    let mut config = Map::new();
+    for (name, default) in CONFIG {
+        let value = match (said.get(name), default) {
+            (Some(value), _) => value.clone(),
+            (None, Default::Text) => "".into(),
+            (None, Default::No) => false.into(),
+            (None, Default::Null) => Value::Null,
+            (None, Default::Absent) => continue,
+        };
+        config.insert((*name).to_owned(), value);
+    }
+    for (name, value) in said.as_object().into_iter().flatten() {
+        if !config.contains_key(name) {
+            config.insert(name.clone(), value.clone());
+        }
+    }
+    config.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_has_docker_s_fields_and_keeps_others() {
+        let config = config(&json!({ "Own": 1, "Cmd": ["sh"], "StopSignal": "INT" }));
+        assert_eq!(config["Cmd"], json!(["sh"]));
+        assert_eq!((&config["Env"], &config["WorkingDir"]), (&Value::Null, &json!("")));
+        assert!(config.get("Healthcheck").is_none());
+        assert_eq!(config.as_object().unwrap().keys().next_back().unwrap(), "Own");
+    }
+}

@@ -1,0 +1,201 @@
+//! Values of templates: JSON, and what Go's types say of it that JSON does not.
+
+use std::borrow::Cow;
+
+use serde_json::Value as Json;
+
+/// Fields that hold maps, whose keys are the user's or the image's.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Attributes",
+    "Data",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Storage",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// Fields that are nowhere in the JSON when they are empty, and are there for a template.
+const OMITTED: &[&str] = &[
+    "Annotations",
+    "ArgsEscaped",
+    "ExposedPorts",
+    "Health",
+    "Healthcheck",
+    "Init",
+    "NetworkDisabled",
+    "Runtime",
+    "Shell",
+    "SizeRootFs",
+    "SizeRw",
+    "StopSignal",
+    "StopTimeout",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Variant",
+];
+
+/// Fields that are pointers: empty, they are nil, and not an empty list.
+const POINTERS: &[&str] = &[
+    "Health",
+    "Healthcheck",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+];
+
+/// What a template is told of what it is filled in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// A Go type of this name: that is in the message about a field that it does not have.
+    Named(&'static str),
+    /// What Docker's daemon has answered, of which a template is told as of a map.
+    Answer,
+}
+
+/// A value, borrowed where it can be.
+#[derive(Clone, Debug)]
+pub struct Value<'a> {
+    pub json: Cow<'a, Json>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Plain,
+    /// An object whose keys are anybody's.
+    Map,
+    /// A pointer that is nil.
+    Nil,
+    /// What a map does not have.
+    Missing,
+}
+
+impl<'a> Value<'a> {
+    pub fn owned(value: impl Into<Json>) -> Self {
+        Self { json: Cow::Owned(value.into()), kind: Kind::Plain }
+    }
+
+    pub fn borrowed(value: &'a Json) -> Self {
+        Self { json: Cow::Borrowed(value), kind: Kind::Plain }
+    }
+
+    pub fn missing() -> Self {
+        Self { json: Cow::Owned(Json::Null), kind: Kind::Missing }
+    }
+
+    /// A part of it.
+    fn part(&self, part: impl FnOnce(&Json) -> Option<&Json>) -> Option<Self> {
+        let json = match &self.json {
+            Cow::Borrowed(json) => Cow::Borrowed(part(json)?),
+            Cow::Owned(json) => Cow::Owned(part(json)?.clone()),
+        };
+        Some(Self { json, kind: Kind::Plain })
+    }
+
+    /// A field of a struct or a value of a map.
+    pub fn field(&self, name: &str) -> Option<Self> {
+        let found = self.part(|json| json.get(name));
+        // Options of a log driver, whose struct has another `Config` in it than a container's.
+        let of_driver = name == "Config" && self.json.get("Type").is_some();
+        let (in_map, map) = (self.kind == Kind::Map, of_driver || MAPS.contains(&name));
+        match found {
+            _ if in_map => found,
+            Some(value) => Some(Self { kind: kind(&value.json, name, map), ..value }),
+            None if OMITTED.contains(&name) && self.json.is_object() => {
+                Some(Self { kind: kind(&Json::Null, name, map), ..Self::owned(Json::Null) })
+            }
+            None => None,
+        }
+    }
+
+    /// An item of a list.
+    pub fn item(&self, index: usize) -> Option<Self> {
+        self.part(|json| json.get(index))
+    }
+
+    /// As Go's `if` takes it.
+    pub fn is_true(&self) -> bool {
+        match &*self.json {
+            Json::Null => false,
+            Json::Bool(value) => *value,
+            Json::Number(number) => number.as_f64() != Some(0.0),
+            Json::String(text) => !text.is_empty(),
+            Json::Array(items) => !items.is_empty(),
+            Json::Object(fields) => self.kind != Kind::Map || !fields.is_empty(),
+        }
+    }
+
+    /// The Go type's name, as messages have it.
+    pub fn type_name(&self) -> &'static str {
+        match &*self.json {
+            Json::Bool(_) => "bool",
+            Json::Number(number) if number.is_f64() => "float64",
+            Json::Number(_) => "int",
+            Json::String(_) => "string",
+            Json::Array(_) => "[]interface {}",
+            Json::Object(_) if self.kind == Kind::Map => "map[string]string",
+            Json::Object(_) | Json::Null => "interface {}",
+        }
+    }
+
+    /// As Go prints it.
+    pub fn print(&self) -> String {
+        match (self.kind, &*self.json) {
+            (Kind::Missing, _) => "<no value>".into(),
+            (Kind::Nil, _) => "<nil>".into(),
+            (Kind::Map, Json::Null) => "map[]".into(),
+            (kind, json) => text(json, kind == Kind::Map),
+        }
+    }
+}
+
+fn kind(json: &Json, name: &str, map: bool) -> Kind {
+    match json {
+        Json::Null if POINTERS.contains(&name) => Kind::Nil,
+        Json::Null | Json::Object(_) if map => Kind::Map,
+        _ => Kind::Plain,
+    }
+}
+
+fn text(json: &Json, is_map: bool) -> String {
+    match json {
+        // A list of nothing.
+        Json::Null => "[]".into(),
+        Json::String(text) => text.clone(),
+        Json::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| text(item, false)).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Json::Object(fields) if is_map => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| *name);
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", text(value, false)))
+                .collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        Json::Object(fields) => {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| {
+                    text(value, kind(value, name, MAPS.contains(&name.as_str())) == Kind::Map)
+                })
+                .collect();
+            format!("{{{}}}", fields.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
