@@ -10,7 +10,7 @@ mod observe;
 mod refusal;
 mod registry;
 mod run;
-mod values;
+pub mod values;
 
 use std::path::PathBuf;
 

@@ -3,10 +3,14 @@
 use anyhow::{Result, bail};
 use image_store::{Empty, ImageConfig};
 
-use crate::signals;
+use crate::{cli::values::duration, container::HealthConfig, signals};
 
-/// Applies instructions to a config.
-pub fn apply(config: &mut ImageConfig, changes: &[String]) -> Result<()> {
+/// Applies instructions to a config, and to how the container is asked for its health.
+pub fn apply(
+    config: &mut ImageConfig,
+    health: &mut Option<HealthConfig>,
+    changes: &[String],
+) -> Result<()> {
     let mut has_command = false;
     for line in changes {
         let line = line.trim();
@@ -22,9 +26,46 @@ pub fn apply(config: &mut ImageConfig, changes: &[String]) -> Result<()> {
             "ENTRYPOINT" if !has_command => config.cmd.clear(),
             _ => {}
         }
-        change(config, &instruction, rest)?;
+        match instruction.as_str() {
+            "HEALTHCHECK" => *health = Some(health_check(rest)?),
+            _ => change(config, &instruction, rest)?,
+        }
     }
     Ok(())
+}
+
+/// `NONE`, or `[--interval=TIME …] CMD …`
+fn health_check(mut rest: &str) -> Result<HealthConfig> {
+    let mut health = HealthConfig::default();
+    while let Some(flag) = rest.strip_prefix("--") {
+        let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        let time = || Ok::<_, anyhow::Error>(u64::try_from(duration(value)?.as_nanos())?);
+        match name {
+            "interval" => health.interval = time()?,
+            "timeout" => health.timeout = time()?,
+            "start-period" => health.start_period = time()?,
+            "retries" => match value.parse() {
+                Ok(retries) if retries > 0 => health.retries = retries,
+                _ => bail!("--retries must be at least 1 (not {value})"),
+            },
+            _ => bail!("Unknown flag: {name}"),
+        }
+        rest = after.trim_start();
+    }
+    let (kind, words) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let words = words.trim();
+    health.test = match (kind.to_ascii_uppercase().as_str(), words) {
+        ("NONE", "") => vec!["NONE".into()],
+        ("NONE", _) => bail!("HEALTHCHECK NONE takes no arguments"),
+        ("CMD", "") => bail!("Missing command after HEALTHCHECK CMD"),
+        ("CMD", words) => match serde_json::from_str::<Vec<String>>(words) {
+            Ok(words) => ["CMD".to_owned()].into_iter().chain(words).collect(),
+            Err(_) => vec!["CMD-SHELL".into(), words.into()],
+        },
+        (kind, _) => bail!("Unknown type {kind:?} in HEALTHCHECK (try CMD)"),
+    };
+    Ok(health)
 }
 
 fn change(config: &mut ImageConfig, instruction: &str, rest: &str) -> Result<()> {
@@ -102,7 +143,32 @@ mod tests {
     fn applied(changes: &[&str]) -> Result<ImageConfig> {
         let mut config = ImageConfig::default();
         let changes: Vec<String> = changes.iter().map(|&change| change.to_owned()).collect();
-        apply(&mut config, &changes).map(|()| config)
+        apply(&mut config, &mut None, &changes).map(|()| config)
+    }
+
+    #[test]
+    fn health_is_said_as_in_a_dockerfile() {
+        let said = |line: &str| {
+            let mut health = None;
+            apply(&mut ImageConfig::default(), &mut health, &[line.to_owned()])
+                .map(|()| serde_json::to_value(health).unwrap().to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(said("HEALTHCHECK NONE").unwrap(), r#"{"Test":["NONE"]}"#);
+        assert_eq!(
+            said("healthcheck --interval=5s --retries=2 CMD curl -f localhost").unwrap(),
+            r#"{"Test":["CMD-SHELL","curl -f localhost"],"Interval":5000000000,"Retries":2}"#
+        );
+        assert_eq!(said(r#"HEALTHCHECK CMD ["a", "b"]"#).unwrap(), r#"{"Test":["CMD","a","b"]}"#);
+        for (wrong, why) in [
+            ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),
+            ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
+            ("HEALTHCHECK curl", "Unknown type \"CURL\" in HEALTHCHECK (try CMD)"),
+            ("HEALTHCHECK --often=1 CMD x", "Unknown flag: often"),
+            ("HEALTHCHECK --retries=0 CMD x", "--retries must be at least 1 (not 0)"),
+        ] {
+            assert_eq!(said(wrong).unwrap_err(), why);
+        }
     }
 
     #[test]

@@ -62,12 +62,13 @@ fn new_name(name: &str) -> Result<Reference> {
 /// How the image is to be run: as the container, with changes.
 fn config(record: &Record, instructions: &[String]) -> Result<Value> {
     let mut config: ImageConfig = record.config.clone();
-    changes::apply(&mut config, instructions)?;
+    let mut health = record.health.clone();
+    changes::apply(&mut config, &mut health, instructions)?;
     if config.entrypoint.is_empty() && config.cmd.is_empty() {
         config.cmd.clone_from(&record.config.cmd);
     }
     let mut config = serde_json::to_value(config)?;
-    if let Some(health) = &record.health {
+    if let Some(health) = health {
         config["Healthcheck"] = serde_json::to_value(health)?;
     }
     Ok(config)

@@ -25,7 +25,12 @@ pub fn import(args: &ImportArgs) -> Result<()> {
     });
     let name = name.transpose()?;
     let mut config = ImageConfig::default();
-    changes::apply(&mut config, &args.change)?;
+    let mut health = None;
+    changes::apply(&mut config, &mut health, &args.change)?;
+    let mut config = serde_json::to_value(config)?;
+    if let Some(health) = health {
+        config["Healthcheck"] = serde_json::to_value(health)?;
+    }
     let host = Host::open()?;
     let describe = |layer: &Digest| document(&config, args.message.as_deref(), layer);
     let mut archive: Box<dyn Read> = if args.file == Path::new("-") {
@@ -43,7 +48,7 @@ pub fn import(args: &ImportArgs) -> Result<()> {
 }
 
 /// The image's config blob.
-fn document(config: &ImageConfig, message: Option<&str>, layer: &Digest) -> Value {
+fn document(config: &Value, message: Option<&str>, layer: &Digest) -> Value {
     let now = Timestamp::now();
     json!({
         "architecture": "amd64",
