@@ -10,6 +10,7 @@ mod observe;
 mod refusal;
 mod registry;
 mod run;
+mod switches;
 pub mod values;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use observe::*;
 pub use refusal::refusal;
 pub use registry::*;
 pub use run::*;
+pub use switches::without_value;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.

@@ -64,9 +64,16 @@ fn parse(arguments: &[OsString]) -> Result<Action, u8> {
             arguments.insert(1, "run".into());
         }
     }
-    match Cli::try_parse_from(&arguments) {
-        Ok(cli) => Ok(cli.action.ungrouped()),
-        Err(error) => match cli::refusal(&arguments, &error) {
+    loop {
+        let error = match Cli::try_parse_from(&arguments) {
+            Ok(cli) => return Ok(cli.action.ungrouped()),
+            Err(error) => error,
+        };
+        if let Some(mended) = cli::without_value(&arguments, &error) {
+            arguments = mended;
+            continue;
+        }
+        return match cli::refusal(&arguments, &error) {
             Some((words, status)) => {
                 eprint!("{words}");
                 Err(status)
@@ -75,7 +82,7 @@ fn parse(arguments: &[OsString]) -> Result<Action, u8> {
                 let _ = error.print();
                 Err(if error.use_stderr() { error::RUN_FAILED } else { 0 })
             }
-        },
+        };
     }
 }
 

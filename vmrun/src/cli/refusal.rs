@@ -76,7 +76,7 @@ pub fn refusal(arguments: &[OsString], error: &clap::Error) -> Option<(String, u
 }
 
 /// The command of the line, and its whole name.
-fn meant(arguments: &[OsString]) -> (Command, String) {
+pub(super) fn meant(arguments: &[OsString]) -> (Command, String) {
     let mut command = Cli::command();
     command.build();
     let mut path = command.get_name().to_owned();
