@@ -12,14 +12,15 @@
 //! while output still flows.
 //!
 //! What clients ask is in [`asked`], the processes beside the command in [`processes`], freezing and
-//! pausing in [`pause`], health in [`health`].
+//! pausing in [`pause`], health in [`health`], the ways a run ends in [`over`].
 
 mod asked;
 mod health;
+mod over;
 mod pause;
 mod processes;
 
-use std::{os::unix::process::ExitStatusExt, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use agent_protocol::{
     ExitCause, ExitStatus, FromAgent, HoldSpec, ProcessId, StartFailure, ToAgent, VERSION,
@@ -43,6 +44,7 @@ use crate::{
     vm_process::VmReport,
 };
 use health::Checker;
+use over::exited;
 use pause::Pause;
 use processes::Processes;
 
@@ -156,8 +158,9 @@ pub struct Life<'a> {
     /// The files are wanted, not the command, for as long as one of the holders is connected.
     hold: bool,
     holders: Vec<ClientId>,
-    /// The control connection is closed although the VM lives.
+    /// The control connection is closed.
     hung_up: bool,
+    vm_ended: bool,
     /// The user wants the end now, with or without the rest of the output.
     killed: bool,
     /// Set by a signal that arrives before the command runs.
@@ -203,6 +206,7 @@ impl<'a> Life<'a> {
             hold: false,
             holders: Vec::new(),
             hung_up: false,
+            vm_ended: false,
             killed: false,
             aborted: None,
             reported: None,
@@ -267,7 +271,7 @@ impl<'a> Life<'a> {
                 self.report(report);
                 None
             }
-            Happened::VmGone => Some(self.vm_gone()),
+            Happened::VmGone => self.vm_gone(),
             Happened::StreamEnded => {
                 self.streams.ended();
                 self.over_if_done()
@@ -434,37 +438,6 @@ impl<'a> Life<'a> {
         self.clients.tell(&Event::Notice(notice.into()));
     }
 
-    fn over_if_done(&mut self) -> Option<Outcome> {
-        let Phase::Ending { status, unmounted: true } = self.phase else { return None };
-        self.streams.delivered().then(|| exited(status, None))
-    }
-
-    fn agent_gone(&mut self, fault: Option<String>) -> Option<Outcome> {
-        let Some(fault) = fault else {
-            // The VM process closes it when the VM ends, and is about to tell of that.
-            self.hung_up = true;
-            let soon = Instant::now() + self.patience.hang_up;
-            self.deadline = Some(self.deadline.map_or(soon, |deadline| deadline.min(soon)));
-            return None;
-        };
-        Some(self.failed(FAILED, format!("the agent cannot be understood: {fault}")))
-    }
-
-    fn vm_gone(&mut self) -> Outcome {
-        let Ok(ended) = self.vm.end() else {
-            return self.failed(FAILED, "the VM process is gone".into());
-        };
-        let reported = self.reported.take();
-        let killed = reported.is_none() && ended.signal() == Some(libc::SIGKILL);
-        let cause = self.vm.cause(ended, reported);
-        match self.phase {
-            // The command's status stands; its disk may miss the last writes.
-            Phase::Ending { status, unmounted: false } => exited(status, Some(cause)),
-            Phase::Ending { status, unmounted: true } => exited(status, None),
-            _ => self.failed(if killed { 137 } else { FAILED }, cause),
-        }
-    }
-
     /// Something is due.
     fn timed_out(&mut self) -> Option<Outcome> {
         let now = Instant::now();
@@ -481,57 +454,6 @@ impl<'a> Life<'a> {
         }
         if due(self.deadline) { self.give_up() } else { None }
     }
-
-    /// The guest has had its time.
-    fn give_up(&mut self) -> Option<Outcome> {
-        match self.phase {
-            // The client does not read, or slowly, which is its right.
-            Phase::Ending { .. } if !self.killed && self.streams.moves() => {
-                self.deadline = Some(Instant::now() + self.patience.ending);
-                None
-            }
-            Phase::Ending { status, unmounted: true } if self.killed => Some(exited(status, None)),
-            Phase::Ending { status, .. } => {
-                Some(exited(status, Some("the guest did not finish; its VM was ended".into())))
-            }
-            _ if self.hung_up => {
-                Some(self.failed(FAILED, "the agent hung up; the guest was ended".into()))
-            }
-            Phase::Booting => {
-                let seconds = self.patience.boot.as_secs();
-                Some(self.failed(FAILED, format!("the guest did not start within {seconds} s")))
-            }
-            Phase::Starting => {
-                let seconds = self.patience.start.as_secs();
-                let message = format!("the guest did not run the command within {seconds} s");
-                Some(self.failed(FAILED, message))
-            }
-            Phase::Running | Phase::Held => {
-                Some(self.failed(137, "the guest did not answer; it was killed".into()))
-            }
-        }
-    }
-
-    /// The end of a run that went wrong, with this status unless there is one of the command's.
-    fn failed(&self, status: u8, message: String) -> Outcome {
-        let exit = Exit { status, oom_killed: false, error: Some(message.clone()) };
-        let event = match self.phase {
-            Phase::Booting | Phase::Starting => Event::StartFailed { status, message },
-            Phase::Running | Phase::Held => Event::Exited { status, message: Some(message) },
-            // The command's own status stands.
-            Phase::Ending { status, .. } => return exited(status, Some(message)),
-        };
-        Outcome { event, exit: Some(exit) }
-    }
-}
-
-fn exited(status: ExitStatus, error: Option<String>) -> Outcome {
-    let exit = Exit {
-        status: status.cause.shell_status(),
-        oom_killed: status.oom_killed,
-        error: error.clone(),
-    };
-    Outcome { event: Event::Exited { status: exit.status, message: error }, exit: Some(exit) }
 }
 
 #[cfg(test)]

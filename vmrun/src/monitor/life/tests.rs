@@ -224,6 +224,12 @@ impl Rig {
         (status, message)
     }
 
+    /// The VM's process lets go of its connections.
+    fn vm_ends(&mut self) {
+        self.reports = None;
+        self.agent = UnixStream::pair().unwrap().0;
+    }
+
     #[track_caller]
     fn ends(self, status: u8, words: &str) {
         let (ended, line) = self.end();
@@ -516,13 +522,13 @@ fn end_of_the_vm_is_told_with_its_cause() {
         let mut rig = Plan::default().begin();
         let _streams = stage(&mut rig);
         rig.report(&VmReport::Ended("triple fault in the guest on vCPU 0".into()));
-        rig.reports = None;
+        rig.vm_ends();
         rig.ends(status, "triple fault in the guest on vCPU 0");
     }
     for (stage, status) in [(BOOTING, 137), (STARTING, 137), (RUNNING, 137), (ENDING, 3)] {
         let mut rig = Plan { vm: "cat; kill -KILL $$", ..Plan::default() }.begin();
         let _streams = stage(&mut rig);
-        rig.reports = None;
+        rig.vm_ends();
         rig.ends(status, "the VM process was killed by signal 9");
     }
 }
@@ -534,14 +540,14 @@ fn panic_of_the_guests_kernel_is_told_without_its_escapes() {
     let mut rig = Plan { vm, ..Plan::default() }.begin();
     let _streams = rig.run();
     rig.report(&VmReport::Ended("the guest ended the VM".into()));
-    rig.reports = None;
+    rig.vm_ends();
     rig.ends(FAILED, "the guest's kernel gave up: [ 0.1] Kernel panic - not syncing: ");
 }
 
 #[test]
 fn words_of_the_vm_process_are_told_when_it_reports_nothing() {
     let mut rig = Plan { vm: "cat; echo 'no such luck' >&2; exit 1", ..Plan::default() }.begin();
-    rig.reports = None;
+    rig.vm_ends();
     rig.ends(FAILED, "the VM process ended: no such luck");
 }
 
