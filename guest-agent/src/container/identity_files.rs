@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 
 use agent_protocol::ContainerSpec;
 use rustix::ffi::CStr;
-use rustix::fs::{CWD, Mode, OFlags, open, symlink};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, open, stat, symlink, utimensat,
+};
 use rustix::io::{self, Errno, write};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -17,8 +19,29 @@ use crate::boot::mounts::mount_new;
 /// Where the tmpfs is mounted while the agent's view is still there.
 const FILES: &CStr = c"/files";
 
+const ETC: &CStr = c"/etc";
 const MTAB: &CStr = c"/etc/mtab";
 const MOUNTS: &CStr = c"/proc/mounts";
+
+/// For old programs, as Docker makes it, unless the image has something there. The folder keeps its
+/// times: an image made of the container has no such link, and its containers get it again.
+fn make_mtab() -> io::Result<()> {
+    let before = stat(ETC)?;
+    match symlink(MOUNTS, MTAB) {
+        Err(Errno::EXIST) => return Ok(()),
+        made => made?,
+    }
+    let time = |seconds, nanoseconds: u64| Timespec {
+        tv_sec: seconds,
+        // Below a thousand million, so it fits.
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+    };
+    let times = Timestamps {
+        last_access: time(before.st_atime, before.st_atime_nsec),
+        last_modification: time(before.st_mtime, before.st_mtime_nsec),
+    };
+    utimensat(CWD, ETC, &times, AtFlags::empty())
+}
 
 /// The files, ready to be mounted but nowhere yet.
 #[derive(Debug)]
@@ -56,11 +79,7 @@ impl IdentityFiles {
             move_mount(tree, c"", place, c"", flags)
                 .map_err(|cause| RootfsError::Mount { target: text(target), cause })?;
         }
-        // For old programs, as Docker makes it, unless the image has something there.
-        match symlink(MOUNTS, MTAB) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(cause) => Err(make_error(MTAB, cause)),
-        }
+        make_mtab().map_err(|cause| make_error(MTAB, cause))
     }
 }
 
