@@ -103,7 +103,8 @@ fn comparable(list: &str) -> Vec<String> {
         let columns = line.split(' ').enumerate().filter(|(column, _)| *column != 7);
         columns.map(|(_, text)| text).collect::<Vec<_>>().join(" ")
     };
-    let lines = list.lines().filter(|line| !line.starts_with("/etc dir "));
+    let of_runtime = |line: &&str| line.starts_with("/etc dir ") || line.starts_with("/etc/mtab ");
+    let lines = list.lines().filter(|line| !of_runtime(line));
     lines
         .map(|line| if line.starts_with("/usr/") { without_links(line) } else { line.to_owned() })
         .collect()

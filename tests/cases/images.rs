@@ -13,13 +13,15 @@ fn assert_tree(store: &Store, name: &str, folder: &str, list: &str) {
     let expected = std::fs::read_to_string(archive(list)).unwrap();
     // The runtime puts its files into /etc, as Docker does, so it was changed.
     let is_changed = |line: &str| line.starts_with("/etc dir ");
-    for (seen, expected) in seen.lines().zip(expected.lines()) {
+    let of_image = |line: &&str| !line.starts_with("/etc/mtab ");
+    let seen: Vec<&str> = seen.lines().filter(of_image).collect();
+    for (&seen, expected) in seen.iter().zip(expected.lines()) {
         assert!(
             seen == expected || is_changed(seen) && is_changed(expected),
             "{name}: {seen} is not {expected}"
         );
     }
-    assert_eq!(seen.lines().count(), expected.lines().count(), "{name}");
+    assert_eq!(seen.len(), expected.lines().count(), "{name}");
 }
 
 #[test]
