@@ -93,7 +93,8 @@ fn what_is_not_at_the_registry_is_told_as_docker_does() {
     let stderr = run.stderr();
     assert!(stderr.starts_with(&format!("Unable to find image '{missing}' locally\n")), "{stderr}");
     vmrun(&store, ["pull", "localhost:1/x"]).fails(1, &["cannot reach localhost:1", "refused"]);
-    vmrun(&store, ["pull", "Wrong"]).fails(1, &["Wrong", "must be lowercase"]);
+    vmrun(&store, ["pull", "Wrong"])
+        .fails(1, &["invalid reference format: repository name must be lowercase"]);
     vmrun(&store, ["push", &missing])
         .fails(1, &["an image does not exist locally with the tag: ", &missing]);
 }
