@@ -3,6 +3,9 @@
 //! The language of Go's `text/template` with Docker's functions, over JSON values. Of a struct (an
 //! object of fixed fields) a field that it does not have is an error; of a map (labels and the like)
 //! a key that it does not have is `<no value>`, as in Go. Errors are Go's lines.
+//!
+//! No crate does this: the one there is (`gtmpl`, and its forks) keeps maps in hash tables, so that
+//! `range` and `json` give another order at each run, and has errors of its own.
 
 mod exec;
 mod functions;
