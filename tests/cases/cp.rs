@@ -27,7 +27,11 @@ impl Scene {
         let scene = Self::new(prefix);
         let script = format!("{{ {script} ; }} && touch /ready && exec sleep 1000");
         scene.start(&[], &script);
-        eventually("ready", || scene.exec(&["test", "-e", "/ready"]).status() == 0);
+        eventually("ready", || {
+            let ready = scene.exec(&["test", "-e", "/ready"]).status() == 0;
+            assert!(ready || scene.state().starts_with("running "), "{}", scene.state());
+            ready
+        });
         scene
     }
 
@@ -41,6 +45,12 @@ impl Scene {
         let command = [image("busybox"), "sh", "-c", script];
         let args = [&name[..], options, &command[..]].concat();
         vmrun(args).run().succeeds();
+    }
+
+    /// Its state, and what went wrong.
+    fn state(&self) -> String {
+        let state = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}";
+        vmrun(["inspect", "-f", state, &self.name.0]).run().succeeds()
     }
 
     fn stop(&self) {
