@@ -244,7 +244,7 @@ fn copies_of_a_stopped_container_leave_it_stopped() {
     let copy = vmrun(["cp", &format!("{}:/bin", name.0), "-"]).spawn();
     let copied = std::thread::spawn(move || crate::support::finish(copy, "cp"));
     vmrun(["start", &name.0]).run().succeeds();
-    drop(copied.join());
+    copied.join().unwrap();
 }
 
 #[test]
