@@ -9,10 +9,7 @@ use clap::{
 };
 
 use super::Cli;
-use crate::{
-    client::KeysError,
-    container::{NameError, PolicyError},
-};
+use crate::{client::KeysError, container::PolicyError};
 
 const BAD_OPTION: u8 = 125;
 const BAD_ARGUMENTS: u8 = 1;
@@ -112,17 +109,14 @@ fn flag(command: &Command, name: &str) -> String {
 /// word on the option; the exit status is that of any failure of the command.
 fn left_to_the_daemon(error: &clap::Error, path: &str) -> Option<(String, u8)> {
     let source = error.source()?;
-    let status = match source.downcast_ref() {
-        Some(PolicyError::Count) => BAD_OPTION,
-        _ if source.is::<PolicyError>() || source.is::<NameError>() || source.is::<KeysError>() => {
-            if path.ends_with(" run") {
-                BAD_OPTION
-            } else {
-                BAD_ARGUMENTS
+    let status =
+        match source.downcast_ref() {
+            Some(PolicyError::Count) => BAD_OPTION,
+            _ if source.is::<PolicyError>() || source.is::<KeysError>() => {
+                if path.ends_with(" run") { BAD_OPTION } else { BAD_ARGUMENTS }
             }
-        }
-        _ => return None,
-    };
+            _ => return None,
+        };
     Some((source.to_string(), status))
 }
 

@@ -48,16 +48,12 @@ pub fn df(args: &DfArgs) -> Result<()> {
         ("RECLAIMABLE", "Reclaimable"),
     ];
     let rows = vec![image_row(&images, &used), container_row(&containers)];
-    print(
-        &Listing {
-            columns,
-            hidden: &[],
-            rows,
-            of: "*formatter.diskUsageContext",
-            labels: Vec::new(),
-        }
-        .show(args.format.as_deref())?,
-    )
+    print(&listing(columns, rows).show(args.format.as_deref())?)
+}
+
+fn listing(columns: Vec<(&'static str, &'static str)>, rows: Vec<Value>) -> Listing {
+    let (of, labels) = ("*formatter.diskUsageContext", Vec::new());
+    Listing { columns, hidden: &[], rows, of, labels }
 }
 
 fn image_row(usage: &Usage, used: &HashSet<ImageId>) -> Value {
@@ -102,14 +98,7 @@ fn image_list(usage: &Usage, containers: &[ContainerUsage]) -> Result<String> {
         ("CONTAINERS", "Containers"),
     ];
     let rows = usage.images.iter().map(|usage| image_line(usage, containers)).collect();
-    let list = Listing {
-        columns,
-        hidden: &[],
-        rows,
-        of: "*formatter.diskUsageContext",
-        labels: Vec::new(),
-    }
-    .show(None)?;
+    let list = listing(columns, rows).show(None)?;
     Ok(format!("Images space usage:\n\n{list}"))
 }
 
@@ -154,13 +143,6 @@ fn container_list(containers: &[ContainerUsage]) -> Result<String> {
         })
     };
     let rows = containers.iter().map(row).collect();
-    let list = Listing {
-        columns,
-        hidden: &[],
-        rows,
-        of: "*formatter.diskUsageContext",
-        labels: Vec::new(),
-    }
-    .show(None)?;
+    let list = listing(columns, rows).show(None)?;
     Ok(format!("Containers space usage:\n\n{list}"))
 }
