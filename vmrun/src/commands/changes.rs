@@ -3,7 +3,11 @@
 use anyhow::{Result, bail};
 use image_store::{Empty, ImageConfig};
 
-use crate::{cli::values::duration, container::HealthConfig, signals};
+use crate::{
+    cli::values::duration,
+    container::{HealthConfig, SHORTEST},
+    signals,
+};
 
 /// Applies instructions to a config, and to how the container is asked for its health.
 pub fn apply(
@@ -40,7 +44,13 @@ fn health_check(mut rest: &str) -> Result<HealthConfig> {
     while let Some(flag) = rest.strip_prefix("--") {
         let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
         let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-        let time = || Ok::<_, anyhow::Error>(u64::try_from(duration(value)?.as_nanos())?);
+        let time = || -> Result<u64> {
+            let time = duration(value)?;
+            if !time.is_zero() && time < SHORTEST {
+                bail!("Interval {value:?} cannot be less than 1ms");
+            }
+            Ok(u64::try_from(time.as_nanos())?)
+        };
         match name {
             "interval" => health.interval = time()?,
             "timeout" => health.timeout = time()?,
@@ -164,6 +174,7 @@ mod tests {
             ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),
             ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
             ("HEALTHCHECK curl", "Unknown type \"CURL\" in HEALTHCHECK (try CMD)"),
+            ("HEALTHCHECK --timeout=1us CMD x", "Interval \"1us\" cannot be less than 1ms"),
             ("HEALTHCHECK --often=1 CMD x", "Unknown flag: often"),
             ("HEALTHCHECK --retries=0 CMD x", "--retries must be at least 1 (not 0)"),
         ] {

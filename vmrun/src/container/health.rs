@@ -14,6 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRIES: u32 = 3;
 
+/// The shortest time between two checks, and for one, as in Docker.
+pub const SHORTEST: Duration = Duration::from_millis(1);
+
 /// What is said of a container's health, in Docker's own form: times in nanoseconds, 0 where nothing
 /// is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +88,10 @@ impl HealthConfig {
             [kind, words @ ..] if kind == "CMD" && !words.is_empty() => words.to_vec(),
             _ => return None,
         };
+        // An image may say less than Docker lets a user say: that would be a check without end.
         let time = |said: u64, otherwise| match said {
             0 => otherwise,
-            said => Duration::from_nanos(said),
+            said => Duration::from_nanos(said).max(SHORTEST),
         };
         Some(HealthCheck {
             command,
@@ -199,6 +203,12 @@ mod tests {
         assert_eq!((check.interval, check.timeout), (Duration::from_secs(5), TIMEOUT));
         assert_eq!((check.start_period, check.retries), (Duration::ZERO, RETRIES));
         assert_eq!(said(&["CMD", "a", "b"]).unwrap().command, ["a", "b"]);
+        let hasty = HealthConfig {
+            test: vec!["CMD".into(), "a".into()],
+            interval: 1,
+            ..HealthConfig::default()
+        };
+        assert_eq!(hasty.check().unwrap().interval, SHORTEST);
         for none in [&["NONE"][..], &["CMD"], &[]] {
             assert_eq!(said(none), None);
         }

@@ -24,7 +24,7 @@ mod state;
 mod store;
 mod words;
 
-pub use health::{Health, HealthCheck, HealthConfig, HealthResult};
+pub use health::{Health, HealthCheck, HealthConfig, HealthResult, SHORTEST};
 pub use id::{ContainerId, ContainerName, NameError};
 pub use record::{Attached, Command, GuestSettings, ImageUse, NetworkFiles, Record, Resources};
 pub use restart::{Backoff, PolicyError, RestartPolicy};

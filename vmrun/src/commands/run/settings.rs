@@ -1,6 +1,6 @@
 //! The settings of a container around its command, from the options of `run` and `create`.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use agent_protocol::Tmpfs;
 use anyhow::{Result, bail};
@@ -10,7 +10,7 @@ use crate::{
     capabilities,
     cli::{AttachedStream, ContainerArgs},
     commands::in_words,
-    container::{Attached, GuestSettings, HealthConfig, NetworkFiles},
+    container::{Attached, GuestSettings, HealthConfig, NetworkFiles, SHORTEST},
     size::ByteSize,
 };
 
@@ -74,9 +74,6 @@ pub fn labels(
     args.label.iter().for_each(|label| add(label));
     Ok(labels)
 }
-
-/// The shortest time between two checks, and for one, as in Docker.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What is said of the container's health: by the options, and where they say nothing by the image.
 pub fn health(args: &ContainerArgs, image: &serde_json::Value) -> Result<Option<HealthConfig>> {
