@@ -142,9 +142,10 @@ impl Host {
 
     /// What the store has to keep for containers, as its removals want it.
     fn in_use(&self) -> io::Result<Vec<InUse>> {
-        let containers = self.containers.list_with_status().map_err(io::Error::other)?;
-        let in_use = containers.into_iter().map(|(container, status)| InUse {
-            running: status.is_running(),
+        let containers = self.containers.list().map_err(io::Error::other)?;
+        let in_use = containers.into_iter().map(|container| InUse {
+            // One whose state cannot be read needs its image too.
+            running: self.containers.status(&container).is_ok_and(|status| status.is_running()),
             container: container.record.id.short().to_owned(),
             image: container.record.image.id,
             root: container.record.image.root,

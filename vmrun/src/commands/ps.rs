@@ -56,12 +56,13 @@ pub fn ps(args: &PsArgs) -> Result<()> {
     let format = format(args)?;
     let host = Host::open()?;
     let kept = host.containers.sweep()?;
-    for damage in host.containers.damaged(&kept)? {
-        eprintln!("vmrun: {damage}");
-    }
     let wanted = Wanted::parse(&host, args)?;
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
-    for (container, status) in host.containers.with_status(kept)? {
+    let known = host.containers.with_status(kept)?;
+    for damage in host.containers.damaged(&known)? {
+        eprintln!("vmrun: {damage}");
+    }
+    for (container, status) in known {
         if rows.len() < wanted.most && wanted.fits(&container, &status) {
             rows.push(row(&host, &container, &status, args)?);
             labels.push(container.record.labels);

@@ -13,7 +13,11 @@ use crate::{
 pub fn rm(args: &RmArgs) -> Result<u8> {
     let host = Host::open()?;
     each(&args.containers, |name| {
-        let container = match host.containers.find(name) {
+        let found = host.containers.find(name).and_then(|container| {
+            let status = host.containers.status(&container)?;
+            Ok((container, status))
+        });
+        let (container, status) = match found {
             Err(ContainerError::Damaged { id, .. }) => {
                 host.containers.remove_damaged(&id)?;
                 return Ok(name.to_owned());
@@ -28,7 +32,7 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
         if args.force {
             kill::kill_now(&host, &container);
         } else {
-            match host.containers.status(&container)? {
+            match status {
                 Status::Running { .. } => bail!(
                     "You cannot remove a running container {id}. Stop the container before \
                      attempting removal or force remove"

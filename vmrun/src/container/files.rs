@@ -14,11 +14,15 @@ use super::{
 };
 use crate::disk::Durability;
 
-/// Reads a file of a container; one that is missing was removed, at once with the container.
+/// Reads a file of a container. One that is missing was removed, at once with the container; in a
+/// folder that is still there it is as good as an empty one.
 pub fn read_of<T: DeserializeOwned>(id: &ContainerId, path: &Path) -> Result<T, ContainerError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ContainerError::NotFound(id.to_string()));
+            if !path.parent().is_some_and(Path::is_dir) {
+                return Err(ContainerError::NotFound(id.to_string()));
+            }
+            Vec::new()
         }
         other => other.map_err(io_error("read", path))?,
     };

@@ -155,20 +155,19 @@ impl Containers {
     }
 
     /// What is wrong with each container that is not among those `known`.
-    pub fn damaged(&self, known: &[Container]) -> Result<Vec<ContainerError>, ContainerError> {
-        let unknown = self.unknown(known)?;
-        let errors = unknown.iter().filter_map(|id| self.open(id).err());
+    pub fn damaged(
+        &self,
+        known: &[(Container, Status)],
+    ) -> Result<Vec<ContainerError>, ContainerError> {
+        let known: HashSet<_> = known.iter().map(|(known, _)| &known.record.id).collect();
+        let mut ids = self.ids()?;
+        ids.retain(|id| !known.contains(id));
+        let read = |id| self.open(id).and_then(|container| container.condition());
+        let errors = ids.iter().filter_map(|id| read(id).err());
         Ok(errors.filter(|error| matches!(error, ContainerError::Damaged { .. })).collect())
     }
 
-    fn unknown(&self, known: &[Container]) -> Result<Vec<ContainerId>, ContainerError> {
-        let known: HashSet<&ContainerId> = known.iter().map(|known| &known.record.id).collect();
-        let mut ids = self.ids()?;
-        ids.retain(|id| !known.contains(id));
-        Ok(ids)
-    }
-
-    /// Containers and their status; none that is removed meanwhile.
+    /// Containers and their status; none that is removed meanwhile, or damaged.
     pub fn with_status(
         &self,
         containers: Vec<Container>,
@@ -177,7 +176,7 @@ impl Containers {
         for container in containers {
             match self.status(&container) {
                 Ok(status) => found.push((container, status)),
-                Err(ContainerError::NotFound(_)) => {}
+                Err(ContainerError::NotFound(_) | ContainerError::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -327,13 +326,6 @@ impl Containers {
             }
         }
         let mut kept = self.list()?;
-        for id in self.unknown(&kept)? {
-            // As a power cut leaves one that was made and never synced.
-            if fs::metadata(self.folder(&id).join("config.json")).map_or(0, |file| file.len()) == 0
-            {
-                remove_folder(&self.set_aside(&id, Durability::Unsynced)?)?;
-            }
-        }
         kept.retain(|container| {
             let is_over =
                 || !matches!(container.condition(), Ok(Condition { state: State::Created, .. }));
@@ -348,9 +340,15 @@ impl Containers {
         Ok(kept)
     }
 
-    /// Deletes a container that cannot be read.
+    /// Deletes a container that cannot be read, unless it runs all the same.
     pub fn remove_damaged(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let _lock = self.lock()?;
+        let _run = match lock(id, &self.folder(id)) {
+            // It has none any more.
+            Err(ContainerError::NotFound(_)) => None,
+            run => Some(run?),
+        };
+        let _ = fs::remove_dir_all(self.paths.runtime_of(id.as_str()));
         remove_folder(&self.set_aside(id, Durability::Synced)?)
     }
 
@@ -455,18 +453,22 @@ impl Container {
     }
 
     fn lock(&self) -> Result<RunLock, ContainerError> {
-        let path = self.folder.join("lock");
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ContainerError::NotFound(self.record.id.to_string()));
-            }
-            other => other.map_err(io_error("open", &path))?,
-        };
-        match file.try_lock() {
-            Ok(()) => Ok(RunLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(ContainerError::Running(self.record.id.clone())),
-            Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        lock(&self.record.id, &self.folder)
+    }
+}
+
+fn lock(id: &ContainerId, folder: &Path) -> Result<RunLock, ContainerError> {
+    let path = folder.join("lock");
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ContainerError::NotFound(id.to_string()));
         }
+        other => other.map_err(io_error("open", &path))?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(RunLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(ContainerError::Running(id.clone())),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
     }
 }
 

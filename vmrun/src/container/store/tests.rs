@@ -25,33 +25,44 @@ fn container_that_is_removed_meanwhile_is_left_out() {
     let containers = Containers::new(Paths::below(folder.path()).unwrap());
     let container = containers.create(None, record).unwrap();
     assert_eq!(containers.list_with_status().unwrap().len(), 1);
-    fs::remove_file(container.folder.join("state.json")).unwrap();
-    assert!(containers.list_with_status().unwrap().is_empty());
+    fs::remove_dir_all(&container.folder).unwrap();
+    assert!(containers.with_status(vec![container.clone()]).unwrap().is_empty());
     assert!(matches!(containers.status(&container), Err(ContainerError::NotFound(_))));
-    fs::remove_file(container.disk()).unwrap();
     assert_eq!(container.disk_usage().unwrap(), 0);
 }
 
 #[test]
-fn damaged_container_is_told_of_and_half_a_one_is_swept() {
+fn damaged_container_is_told_of_hides_no_other_and_can_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let containers = Containers::new(Paths::below(folder.path()).unwrap());
-    let container = containers.create(None, record).unwrap();
-    let config = container.folder.join("config.json");
-    fs::write(&config, "{").unwrap();
-    let kept = containers.sweep().unwrap();
-    assert!(kept.is_empty());
-    let damaged = containers.damaged(&kept).unwrap();
-    assert!(
-        damaged[0]
-            .to_string()
-            .ends_with(&format!("'vmrun rm {}' removes the container", "2".repeat(64)))
-    );
-    containers.remove_damaged(&container.record.id).unwrap();
-    assert!(!container.folder.exists());
-
-    let container = containers.create(None, record).unwrap();
-    fs::write(container.folder.join("config.json"), "").unwrap();
-    assert!(containers.sweep().unwrap().is_empty());
-    assert!(!container.folder.exists());
+    for (file, damage) in [
+        ("config.json", Some("{")),
+        ("config.json", None),
+        ("state.json", Some("")),
+        ("state.json", None),
+    ] {
+        let container = containers.create(None, record).unwrap();
+        let id = &container.record.id;
+        let path = container.folder.join(file);
+        match damage {
+            Some(text) => fs::write(&path, text).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let known = containers.list_with_status().unwrap();
+        assert!(known.is_empty(), "{file} {damage:?}");
+        let told = containers.damaged(&known).unwrap()[0].to_string();
+        let expected = format!(
+            "{} is damaged; 'vmrun rm {}' removes the container",
+            path.display(),
+            id.as_str()
+        );
+        assert_eq!(told, expected);
+        // Its VM may run all the same.
+        let run = container.lock().unwrap();
+        assert!(matches!(containers.remove_damaged(id), Err(ContainerError::Running(_))));
+        drop(run);
+        containers.remove_damaged(id).unwrap();
+        assert!(!container.folder.exists());
+        assert!(containers.damaged(&[]).unwrap().is_empty());
+    }
 }
