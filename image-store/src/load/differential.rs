@@ -114,12 +114,15 @@ fn tar(arguments: &[&str], folder: &Path, archive: &Path) {
 /// Everything below a folder by its path: type and mode, size, links, time, content.
 type Listing = BTreeMap<Vec<u8>, (u32, u64, Option<(i64, i64)>, usize, Digest)>;
 
-/// Removes what a layer's whiteouts name from what lower layers made.
+/// Removes what a layer's whiteouts name from what lower layers made; in a folder that comes in a
+/// symlink's place, not from where that leads.
 fn remove_whiteouts(layer: &Path, merged: &Path) {
     for path in walk(layer) {
         let name = path.file_name().unwrap().as_bytes();
         let target = merged.join(path.strip_prefix(layer).unwrap());
-        if name == b".wh..wh..opq" {
+        if path.symlink_metadata().unwrap().is_dir() && target.is_symlink() {
+            remove(&target);
+        } else if name == b".wh..wh..opq" {
             let Ok(entries) = fs::read_dir(target.parent().unwrap()) else { continue };
             entries.for_each(|entry| remove(&entry.unwrap().path()));
         } else if let Some(name) = name.strip_prefix(b".wh.") {

@@ -2,6 +2,7 @@
 //!
 //! Each layer is applied in two passes. First its whiteouts remove from what the lower layers
 //! made, wherever in the archive they are: the specification has them hide lower layers only.
+//! Those in a directory that this layer puts in a symlink's place do not follow the symlink.
 //! Then its entries are taken in order, as GNU tar extracts: a later entry replaces an earlier one
 //! of the same name, except that a directory stays where one is and takes the new attributes.
 //!
@@ -188,7 +189,8 @@ impl Tree {
         self.directory(folder)?.children.get(name).copied()
     }
 
-    /// First pass over a layer: takes a whiteout; other entries are passed over.
+    /// First pass over a layer: takes a whiteout, and a symlink away where a directory comes in its
+    /// place; other entries are passed over.
     pub(crate) fn apply_whiteout(&mut self, entry: &Entry) -> Result<(), TreeError> {
         match entry.kind {
             EntryKind::Whiteout => {
@@ -203,6 +205,15 @@ impl Tree {
                 {
                     let children = std::mem::take(&mut directory.children);
                     self.release(children.into_values().collect());
+                }
+            }
+            EntryKind::Directory if !entry.path.is_empty() => {
+                let place = self.resolve_parent(&entry.path, Missing::Stop)?;
+                if let Some((folder, name)) = place
+                    && let Some(child) = self.child(folder, name)
+                    && matches!(self.node(child).kind, NodeKind::Symlink(_))
+                {
+                    self.unlink(folder, name);
                 }
             }
             _ => {}

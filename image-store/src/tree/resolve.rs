@@ -61,7 +61,10 @@ impl Tree {
                 Some((_, NodeKind::Symlink(target))) => {
                     links += 1;
                     if links > MAX_SYMLINKS_FOLLOWED {
-                        return Err(TreeError::Symlinks(show(path)));
+                        return match missing {
+                            Missing::Replace => Err(TreeError::Symlinks(show(path))),
+                            Missing::Stop | Missing::Create => Ok(None),
+                        };
                     }
                     if target.starts_with(b"/") {
                         at = NodeId::ROOT;

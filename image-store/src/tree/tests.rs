@@ -85,6 +85,24 @@ fn row02_a_whiteout_through_a_symlink_stays_in_the_tree() {
 }
 
 #[test]
+fn whiteouts_in_a_directory_that_takes_a_symlink_s_place_leave_its_target_alone() {
+    let lower = || vec![file("run/pid"), symlink("var", "run"), symlink("loop", "loop")];
+    for whiteout in [entry("var", EntryKind::Opaque), entry("var/pid", EntryKind::Whiteout)] {
+        let upper = vec![entry("var", EntryKind::Directory), whiteout, file("var/new")];
+        let expected = ["/loop", "/run", "/run/pid", "/var", "/var/new"];
+        assert_eq!(merged(&[lower(), upper]), expected);
+    }
+    // Where the layer has no such directory, they go where the symlink leads.
+    let through = vec![entry("var/pid", EntryKind::Whiteout)];
+    assert_eq!(merged(&[lower(), through]), ["/loop", "/run", "/var"]);
+    // One that leads nowhere hides nothing.
+    let nowhere = vec![entry("loop/x", EntryKind::Whiteout), entry("loop", EntryKind::Opaque)];
+    assert_eq!(merged(&[lower(), nowhere]), ["/loop", "/run", "/run/pid", "/var"]);
+    let into = vec![file("loop/x")];
+    assert!(matches!(merge(&[lower(), into], &Limits::DEFAULT), Err(TreeError::Symlinks(_))));
+}
+
+#[test]
 fn row04_a_link_below_what_it_replaces_keeps_its_target() {
     let tree = merge(&[vec![file("a/b"), hard_link("a", "a/b")]], &Limits::DEFAULT).unwrap();
     assert_eq!(paths(&tree), ["/a"]);
