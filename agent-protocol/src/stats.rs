@@ -15,8 +15,6 @@ pub const MAX_COMMAND_LINE: usize = 4096;
 /// What a container uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestStats {
-    /// CPU time since it was started, in microseconds.
-    pub cpu_usec: u64,
     /// Bytes of memory, its files in the page cache included.
     pub memory: u64,
     /// Of these, files that were not used lately: memory that it would not miss.

@@ -42,7 +42,6 @@ pub(crate) fn gather(cgroup: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> GuestStats
         network_bytes(&read_file(proc, "net/dev").unwrap_or_default());
     let io = file("io.stat");
     GuestStats {
-        cpu_usec: keyed(&file("cpu.stat"), "usage_usec"),
         memory: number(&file("memory.current")),
         inactive_file: keyed(&file("memory.stat"), "inactive_file"),
         pids: number(&file("pids.current")),
@@ -316,7 +315,6 @@ mod tests {
         put(
             folder.path(),
             &[
-                ("cpu.stat", "usage_usec 1500000\nuser_usec 1\n"),
                 ("memory.current", "4096\n"),
                 ("memory.stat", "anon 1\nfile 2\ninactive_file 1024\n"),
                 ("pids.current", "3\n"),
@@ -331,7 +329,6 @@ mod tests {
         );
         let fd = File::open(folder.path()).unwrap();
         let expected = GuestStats {
-            cpu_usec: 1_500_000,
             memory: 4096,
             inactive_file: 1024,
             pids: 3,

@@ -285,6 +285,15 @@ fn stats_show_what_is_used() {
     live.wait().unwrap();
     vmrun(["kill", &name.0]).run().succeeds();
     assert_eq!(vmrun(line).run().succeeds(), format!("{}|0.00%|0B / 0B|0|0B / 0B\n", name.0));
+    // What the host gives it, whatever its own clocks say.
+    let held_back = Named::new("held-back");
+    start(&held_back, &["--cpus", "0.2"], "while :; do :; done");
+    let cpu = ["stats", "--no-stream", "--format", "{{.CPUPerc}}", &held_back.0];
+    eventually("it uses its share and no more", || {
+        let shown = vmrun(cpu).run().succeeds();
+        let percent: f64 = shown.trim().trim_end_matches('%').parse().unwrap();
+        (5.0..=35.0).contains(&percent)
+    });
     vmrun(["stats", "--no-stream", "nosuch"]).run().fails(1, &["No such container: nosuch"]);
 }
 

@@ -3,6 +3,7 @@
 //! Each container is asked in a thread of its own, once a second if it answers as quickly as that:
 //! one that does not holds up nobody, and soon shows that nothing is known of it.
 
+mod cpu;
 mod usage;
 
 use std::{
@@ -120,7 +121,8 @@ struct Shared {
 struct Look {
     /// When it was asked, and has not answered yet.
     asked: Option<Instant>,
-    answered: Option<(Instant, GuestStats)>,
+    /// When it last answered, and the CPU time of its VM then.
+    answered: Option<(Instant, Duration)>,
     usage: Usage,
 }
 
@@ -172,21 +174,25 @@ impl Looks {
 }
 
 impl Look {
-    fn take(&mut self, stats: Option<GuestStats>) {
+    fn take(&mut self, told: Option<(GuestStats, Duration)>) {
         self.asked = None;
-        let Some(stats) = stats else { return };
+        let Some((stats, cpu_time)) = told else { return };
         let now = Instant::now();
         let apart = self.answered.map_or(Duration::ZERO, |(at, _)| now - at);
-        self.usage = Usage::between(self.answered.map(|(_, before)| before), stats, apart);
-        self.answered = Some((now, stats));
+        let before = self.answered.map(|(_, before)| before);
+        self.usage = Usage::between(before, stats, cpu_time, apart);
+        self.answered = Some((now, cpu_time));
     }
 }
 
-fn ask(paths: &Paths, container: &Container) -> Result<GuestStats> {
+/// What the guest tells, and the CPU time that the host has given its VM.
+fn ask(paths: &Paths, container: &Container) -> Result<(GuestStats, Duration)> {
     let session = Session::with_running(paths, container)?;
     let mut output = session.read(Task::Stats)?;
     let stats = read_frame(&mut output).context("the guest's answer cannot be understood")?;
     // What went wrong in the guest comes at the end.
     let _ = output.read(&mut [0])?;
-    stats.context("the guest did not answer")
+    let stats = stats.context("the guest did not answer")?;
+    let cpu_time = cpu::time_of_children(session.monitor().peer()?);
+    Ok((stats, cpu_time.context("cannot read the CPU time of the VM process")?))
 }

@@ -31,10 +31,16 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of two looks, so much time apart; the first look has none before it.
-    pub fn between(before: Option<GuestStats>, now: GuestStats, apart: Duration) -> Self {
-        let used = before.map_or(0, |before| now.cpu_usec.saturating_sub(before.cpu_usec));
-        Self { now, cpu: (Duration::from_micros(used), apart) }
+    /// What the guest tells now, and the CPU time of its VM at two looks, so much time apart; the
+    /// first look has none before it.
+    pub fn between(
+        before: Option<Duration>,
+        now: GuestStats,
+        cpu_time: Duration,
+        apart: Duration,
+    ) -> Self {
+        let used = before.map_or(Duration::ZERO, |before| cpu_time.saturating_sub(before));
+        Self { now, cpu: (used, apart) }
     }
 }
 
@@ -112,9 +118,7 @@ mod tests {
     }
 
     fn usage() -> Usage {
-        let before = GuestStats { cpu_usec: 1_000_000, ..GuestStats::default() };
         let now = GuestStats {
-            cpu_usec: 1_500_000,
             memory: 5 << 20,
             inactive_file: 1 << 20,
             pids: 3,
@@ -123,7 +127,8 @@ mod tests {
             block_read: 12_300_000,
             block_written: 4_096,
         };
-        Usage::between(Some(before), now, Duration::from_secs(1))
+        let (before, after) = (Duration::from_secs(1), Duration::from_millis(1500));
+        Usage::between(Some(before), now, after, Duration::from_secs(1))
     }
 
     #[test]
@@ -153,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn first_look_and_a_guest_that_lies_use_no_cpu() {
-        let now = GuestStats { cpu_usec: 5, ..GuestStats::default() };
-        for before in [None, Some(GuestStats { cpu_usec: 6, ..GuestStats::default() })] {
-            let usage = Usage::between(before, now, Duration::from_secs(1));
+    fn first_look_and_a_vm_that_was_started_again_use_no_cpu() {
+        let second = Duration::from_secs(1);
+        for before in [None, Some(2 * second)] {
+            let usage = Usage::between(before, GuestStats::default(), second, second);
             assert_eq!(usage.cpu.0, Duration::ZERO);
         }
         assert_eq!(percent(1.0, 0.0), "0.00%");
