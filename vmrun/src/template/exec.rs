@@ -5,13 +5,19 @@ use serde_json::Value as Json;
 use super::{
     Subject, Type,
     functions::{Arguments, Function},
-    parse::{Branch, Command, Node, Operand, Pipe, What},
+    printf::quote,
+    tree::{Branch, Call, Command, Definitions, Node, Operand, Pipe, What},
     value::{Kind, Value},
 };
 
-/// Why a template cannot be filled in, and where in its text, in bytes.
+/// Parts of templates in one another, at most: as much as the stack has room for. Go has 100000.
+const DEEPEST: usize = 250;
+
+/// Why a template cannot be filled in, where in its text, in bytes, and in which of those that it
+/// defines.
 #[derive(Debug)]
 pub struct Failure {
+    pub template: String,
     pub at: usize,
     pub context: String,
     pub why: String,
@@ -28,24 +34,58 @@ enum Flow {
 /// One filling in.
 pub struct Execution<'a> {
     subject: &'a Subject<'a>,
-    root: Value<'a>,
+    definitions: &'a Definitions,
+    /// The name of the one that is filled in now.
+    template: &'a str,
+    depth: usize,
     variables: Vec<(String, Value<'a>)>,
     output: String,
 }
 
 impl<'a> Execution<'a> {
-    pub fn new(subject: &'a Subject<'a>) -> Self {
-        let root = Value::borrowed(subject.value);
-        let variables = vec![("$".to_owned(), root.clone())];
-        Self { subject, root, variables, output: String::new() }
+    pub fn new(definitions: &'a Definitions, subject: &'a Subject<'a>) -> Self {
+        let (template, depth) = ("", 0);
+        Self { subject, definitions, template, depth, variables: Vec::new(), output: String::new() }
     }
 
-    pub fn run(mut self, nodes: &[Node]) -> Result<String, Failure> {
-        self.list(nodes, &self.root.clone())?;
-        Ok(self.output)
+    pub fn run(mut self) -> Result<String, Failure> {
+        let done = self.fill_in("", Value::borrowed(self.subject.value));
+        match done {
+            Ok(()) => Ok(self.output),
+            Err(failure) => Err(Failure { template: self.template.to_owned(), ..failure }),
+        }
+    }
+
+    /// Fills in one of what is defined, which sees no variables but its own.
+    fn fill_in(&mut self, name: &str, dot: Value<'a>) -> Result<(), Failure> {
+        let Some((name, nodes)) = self.definitions.get_key_value(name) else { return Ok(()) };
+        let outside = std::mem::replace(&mut self.template, name);
+        let variables = std::mem::replace(&mut self.variables, vec![("$".into(), dot.clone())]);
+        self.list(nodes, &dot)?;
+        (self.template, self.variables) = (outside, variables);
+        Ok(())
+    }
+
+    fn call(&mut self, call: &Call, dot: &Value<'a>) -> Result<(), Failure> {
+        let failed = |why| Err(failure(call.at, call.to_string(), why));
+        if !self.definitions.contains_key(&call.name) {
+            return failed(format!("template {} not defined", quote(&call.name)));
+        }
+        let pipe = call.pipe.as_ref().map(|pipe| self.pipe(pipe, dot));
+        if self.depth > DEEPEST {
+            return failed(format!("exceeded maximum template depth ({DEEPEST})"));
+        }
+        self.fill_in(&call.name, pipe.unwrap_or_else(|| Ok(Value::missing()))?)
     }
 
     fn list(&mut self, nodes: &[Node], dot: &Value<'a>) -> Result<Flow, Failure> {
+        self.depth += 1;
+        let flow = self.nodes(nodes, dot)?;
+        self.depth -= 1;
+        Ok(flow)
+    }
+
+    fn nodes(&mut self, nodes: &[Node], dot: &Value<'a>) -> Result<Flow, Failure> {
         for node in nodes {
             let flow = match node {
                 Node::Text(text) => {
@@ -62,6 +102,10 @@ impl<'a> Execution<'a> {
                 Node::If(branch) => self.branch(branch, dot, false)?,
                 Node::With(branch) => self.branch(branch, dot, true)?,
                 Node::Range(branch) => self.range(branch, dot)?,
+                Node::Template(call) => {
+                    self.call(call, dot)?;
+                    Flow::Next
+                }
                 Node::Break => Flow::Break,
                 Node::Continue => Flow::Continue,
             };
@@ -168,7 +212,7 @@ impl<'a> Execution<'a> {
                     }
                 }
                 arguments.extend(last);
-                self.call(*function, name, arguments)
+                self.function(*function, name, arguments)
                     .map_err(|why| failure(word.at, command.to_string(), why))
             }
             What::Fields(names) if has_arguments => {
@@ -193,7 +237,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn call(
+    fn function(
         &self,
         function: Function,
         name: &str,
@@ -209,7 +253,7 @@ impl<'a> Execution<'a> {
             What::Nil => Ok(Value { kind: Kind::Nil, ..Value::owned(Json::Null) }),
             What::Constant(value) => Ok(Value::owned(value.clone())),
             What::Function(function, name) => self
-                .call(*function, name, Vec::new())
+                .function(*function, name, Vec::new())
                 .map_err(|why| failure(operand.at, operand.text.clone(), why)),
             What::Fields(names) => self.fields(operand, dot.clone(), names),
             What::Variable(name, names) => {
@@ -266,5 +310,5 @@ impl<'a> Execution<'a> {
 }
 
 fn failure(at: usize, context: String, why: String) -> Failure {
-    Failure { at, context, why }
+    Failure { template: String::new(), at, context, why }
 }

@@ -12,18 +12,19 @@ mod functions;
 mod lex;
 mod parse;
 mod printf;
+mod tree;
 mod value;
 
 use serde_json::Value as Json;
 
-use self::{exec::Execution, parse::Node};
+use self::{exec::Execution, printf::quote, tree::Definitions};
 
 pub use self::value::Type;
 
 /// A template, ready to be filled in.
 pub struct Format<'a> {
     text: &'a str,
-    nodes: Vec<Node>,
+    definitions: Definitions,
 }
 
 /// What a template is filled in with.
@@ -45,18 +46,19 @@ pub struct TemplateError(String);
 impl<'a> Format<'a> {
     /// Parses a template.
     pub fn parse(text: &'a str) -> Result<Self, TemplateError> {
-        parse::parse(text).map(|nodes| Self { text, nodes }).map_err(TemplateError)
+        let definitions = parse::parse(text).map_err(TemplateError)?;
+        Ok(Self { text, definitions })
     }
 
     /// Fills it in.
     pub fn render(&self, subject: &Subject) -> Result<String, TemplateError> {
-        Execution::new(subject).run(&self.nodes).map_err(|failure| {
+        Execution::new(&self.definitions, subject).run().map_err(|failure| {
             let before = &self.text[..failure.at];
             let line = 1 + before.matches('\n').count();
             let column = failure.at - before.rfind('\n').map_or(0, |newline| newline + 1);
-            let (context, why) = (failure.context, failure.why);
+            let (name, context, why) = (quote(&failure.template), failure.context, failure.why);
             TemplateError(format!(
-                "template: :{line}:{column}: executing \"\" at <{context}>: {why}"
+                "template: :{line}:{column}: executing {name} at <{context}>: {why}"
             ))
         })
     }

@@ -1,13 +1,12 @@
-//! From tokens to a tree, by the grammar of Go's `text/template`, without templates of one's own
-//! (`define`, `template`, `block`).
-
-use std::fmt;
+//! From tokens to a tree, by the grammar of Go's `text/template`.
 
 use serde_json::Value as Json;
 
 use super::{
     functions,
     lex::{Kind, Token, tokens},
+    printf::quote,
+    tree::{Branch, Call, Command, Definitions, Node, Operand, Pipe, What},
 };
 
 /// Blocks and parentheses in one another, at most.
@@ -16,77 +15,8 @@ const DEEPEST: usize = 100;
 const KEYWORDS: &[&str] =
     &["block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"];
 
-#[derive(Debug)]
-pub enum Node {
-    Text(String),
-    Action(Pipe),
-    If(Branch),
-    With(Branch),
-    Range(Branch),
-    Break,
-    Continue,
-}
-
-#[derive(Debug)]
-pub struct Branch {
-    pub pipe: Pipe,
-    pub body: Vec<Node>,
-    pub otherwise: Vec<Node>,
-}
-
-/// `$a, $b := command | command`
-#[derive(Debug)]
-pub struct Pipe {
-    pub variables: Vec<String>,
-    /// `=`: the variables are there already.
-    pub assigns: bool,
-    pub commands: Vec<Command>,
-    pub at: usize,
-}
-
-/// A word and its arguments.
-#[derive(Debug)]
-pub struct Command(pub Vec<Operand>);
-
-/// Something with a value, and where it stands in the text.
-#[derive(Debug)]
-pub struct Operand {
-    pub at: usize,
-    pub text: String,
-    pub what: What,
-}
-
-#[derive(Debug)]
-pub enum What {
-    Dot,
-    Nil,
-    Constant(Json),
-    Function(functions::Function, &'static str),
-    /// `.A.B`
-    Fields(Vec<String>),
-    /// `$a.B.C`
-    Variable(String, Vec<String>),
-    /// `(pipe).B.C`
-    Parens(Box<Pipe>, Vec<String>),
-}
-
-/// As Go writes it.
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = self.0.iter().map(|word| word.text.as_str()).collect();
-        f.write_str(&words.join(" "))
-    }
-}
-
-impl fmt::Display for Pipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let commands: Vec<_> = self.commands.iter().map(ToString::to_string).collect();
-        f.write_str(&commands.join(" | "))
-    }
-}
-
 /// Reads a template; its error is Go's line.
-pub fn parse(text: &str) -> Result<Vec<Node>, String> {
+pub fn parse(text: &str) -> Result<Definitions, String> {
     let mut parser = Parser {
         text,
         tokens: tokens(text),
@@ -94,16 +24,15 @@ pub fn parse(text: &str) -> Result<Vec<Node>, String> {
         variables: vec!["$".into()],
         depth: 0,
         loops: 0,
+        definitions: Definitions::new(),
     };
-    let parsed = parser.list().and_then(|(nodes, end)| match end {
-        ListEnd::End => Ok(nodes),
-        ListEnd::Close => Err("unexpected {{end}}".into()),
-        ListEnd::Else => Err("unexpected {{else}}".into()),
-    });
-    parsed.map_err(|why| {
-        let at = parser.tokens[..parser.next].last().map_or(0, |token| token.at);
-        format!("template: :{}: {why}", 1 + text[..at].matches('\n').count())
-    })
+    match parser.whole() {
+        Ok(()) => Ok(parser.definitions),
+        Err(why) => {
+            let at = parser.tokens[..parser.next].last().map_or(0, |token| token.at);
+            Err(format!("template: :{}: {why}", 1 + text[..at].matches('\n').count()))
+        }
+    }
 }
 
 enum ListEnd {
@@ -122,6 +51,7 @@ struct Parser<'a> {
     variables: Vec<String>,
     depth: usize,
     loops: usize,
+    definitions: Definitions,
 }
 
 impl<'a> Parser<'a> {
@@ -152,6 +82,85 @@ impl<'a> Parser<'a> {
         if self.depth > DEEPEST { Err("max expression depth exceeded".into()) } else { Ok(()) }
     }
 
+    /// The template itself, with definitions of others in it.
+    fn whole(&mut self) -> Result<(), String> {
+        match self.list()? {
+            (nodes, ListEnd::End) => self.define(String::new(), nodes),
+            (_, ListEnd::Close) => Err("unexpected {{end}}".into()),
+            (_, ListEnd::Else) => Err("unexpected {{else}}".into()),
+        }
+    }
+
+    /// `{{define "name"}}`
+    fn definition(&mut self) -> Result<(), String> {
+        self.take();
+        let context = "define clause";
+        let (name, _) = self.name(context)?;
+        self.close(context)?;
+        self.body_of(name, context)
+    }
+
+    /// A template of its own up to its end: no variable from outside is known in it.
+    fn body_of(&mut self, name: String, context: &str) -> Result<(), String> {
+        let variables = std::mem::replace(&mut self.variables, vec!["$".into()]);
+        let loops = std::mem::take(&mut self.loops);
+        self.deeper()?;
+        match self.list()? {
+            (nodes, ListEnd::Close) => self.define(name, nodes)?,
+            (_, ListEnd::Else) => return Err(format!("unexpected {{{{else}}}} in {context}")),
+            (_, ListEnd::End) => return Err("unexpected EOF".into()),
+        }
+        self.depth -= 1;
+        (self.variables, self.loops) = (variables, loops);
+        Ok(())
+    }
+
+    /// Of two of one name, one has to be blank: the other is meant.
+    fn define(&mut self, name: String, nodes: Vec<Node>) -> Result<(), String> {
+        let is_blank = |nodes: &Vec<Node>| nodes.iter().all(Node::is_blank);
+        if self.definitions.get(&name).is_none_or(is_blank) {
+            self.definitions.insert(name, nodes);
+        } else if !is_blank(&nodes) {
+            return Err(format!("template: multiple definition of template {}", quote(&name)));
+        }
+        Ok(())
+    }
+
+    /// The name of a template, and where it stands.
+    fn name(&mut self, context: &str) -> Result<(String, usize), String> {
+        let token = self.take_after_space();
+        if token.kind != Kind::Quoted || token.text.starts_with('\'') {
+            return Err(unexpected(&token, context));
+        }
+        let name = unquote(token.text)?;
+        Ok((name.as_str().unwrap_or_default().to_owned(), token.at))
+    }
+
+    /// `{{template "name" pipe}}`
+    fn call(&mut self) -> Result<Node, String> {
+        self.take();
+        let context = "template clause";
+        let (name, at) = self.name(context)?;
+        self.skip_space();
+        let pipe = if self.peek().kind == Kind::Close {
+            self.take();
+            None
+        } else {
+            Some(self.pipe(context, &Kind::Close)?)
+        };
+        Ok(Node::Template(Call { name, pipe, at }))
+    }
+
+    /// `{{block "name" pipe}}`: a definition, and its use in its place.
+    fn block(&mut self) -> Result<Node, String> {
+        self.take();
+        let context = "block clause";
+        let (name, at) = self.name(context)?;
+        let pipe = Some(self.pipe(context, &Kind::Close)?);
+        self.body_of(name.clone(), context)?;
+        Ok(Node::Template(Call { name, pipe, at }))
+    }
+
     fn list(&mut self) -> Result<(Vec<Node>, ListEnd), String> {
         let mut nodes = Vec::new();
         loop {
@@ -170,6 +179,7 @@ impl<'a> Parser<'a> {
                             self.take();
                             return Ok((nodes, ListEnd::Else));
                         }
+                        "define" if self.depth == 0 => self.definition()?,
                         _ => nodes.push(self.action()?),
                     }
                 }
@@ -194,10 +204,12 @@ impl<'a> Parser<'a> {
             "with" => self.branch("with").map(Node::With),
             "range" => {
                 self.loops += 1;
-                let branch = self.branch("range");
+                let branch = self.branch("range")?;
                 self.loops -= 1;
-                branch.map(Node::Range)
+                Ok(Node::Range(branch))
             }
+            "template" => self.call(),
+            "block" => self.block(),
             "break" | "continue" => {
                 self.take();
                 self.close(&format!("{{{{{word}}}}}"))?;
@@ -249,6 +261,9 @@ impl<'a> Parser<'a> {
             let token = self.take_after_space();
             match token.kind {
                 ref kind if kind == end => break,
+                Kind::Word if KEYWORDS.contains(&token.text) => {
+                    return Err(unexpected(&token, context));
+                }
                 Kind::Dot
                 | Kind::Field
                 | Kind::Word
@@ -452,47 +467,4 @@ fn escaped(chars: &mut std::str::Chars) -> Option<char> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_template_is_told_in_go_s_words() {
-        for (text, why) in [
-            ("{{.A", "unclosed action"),
-            ("a\n{{if .A}}", "unexpected EOF"),
-            ("{{end}}", "unexpected {{end}}"),
-            ("{{else}}", "unexpected {{else}}"),
-            ("{{}}", "missing value for command"),
-            ("{{if}}{{end}}", "missing value for if"),
-            ("{{nope .}}", "function \"nope\" not defined"),
-            ("{{$x}}", "undefined variable \"$x\""),
-            ("{{.A | 1}}", "non executable command in pipeline stage 2"),
-            ("{{1.A}}", "bad number syntax: \"1.A\""),
-            ("{{\"a\".A}}", "unexpected . after term \"\\\"a\\\"\""),
-            ("{{.A end}}", "unexpected <end> in operand"),
-            ("{{break}}", "{{break}} outside {{range}}"),
-            ("{{\"\\q\"}}", "malformed constant: \"\\q\""),
-        ] {
-            let line = 1 + text.matches('\n').count();
-            assert_eq!(parse(text).unwrap_err(), format!("template: :{line}: {why}"), "{text}");
-        }
-        assert!(parse(&"{{if .A}}".repeat(10_000)).is_err());
-        assert!(parse(&format!("{{{{{}}}}}", "(".repeat(10_000))).is_err());
-    }
-
-    #[test]
-    fn chains_stand_where_their_second_link_does() {
-        let nodes = parse("{{.State.Health.Log}}").unwrap();
-        let [Node::Action(pipe)] = nodes.as_slice() else { unreachable!() };
-        let word = &pipe.commands[0].0[0];
-        assert_eq!((word.at, word.text.as_str()), (8, ".State.Health.Log"));
-    }
-
-    #[test]
-    fn constants_are_go_s() {
-        assert_eq!(unquote(r#""a\tA\x41\u00e4\"""#), Ok("a\tAA\u{e4}\"".into()));
-        assert_eq!(unquote(r"`a\t`"), Ok("a\\t".into()));
-        assert_eq!(unquote("'a'"), Ok(97.into()));
-        assert_eq!((number("-3"), number("1.5")), ((-3).into(), 1.5.into()));
-    }
-}
+mod tests;

@@ -163,7 +163,7 @@ fn radix(number: i64, sharp: bool, prefix: &str, digits: fn(u64) -> String) -> S
 }
 
 /// As Go's `strconv.Quote`.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

@@ -62,6 +62,32 @@ fn fields_functions_and_control_read_as_in_go() {
         ("{{.Config.Labels.absent}}", "<no value>"),
         ("{{.LogConfig.Config}} {{index .LogConfig.Config \"max-size\"}}", "map[max-size:1m] 1m"),
         ("a {{- /* b */ -}} c", "ac"),
+        (
+            r#"{{define "a"}}<{{.}}>{{end}}{{template "a" .Id}}{{template `a` 1 | print}}"#,
+            "<sha256:ab><1>",
+        ),
+        (r#"{{template "a"}}{{define "a"}}{{.}}{{.X}}{{end}}"#, "<no value><no value>"),
+        (
+            r#"{{block "b" .State}}{{.Running}}{{$.ExitCode}}{{end}}{{template "b" .State}}"#,
+            "true0true0",
+        ),
+        (
+            r#"{{range .RepoTags}}{{block "b" .}}{{.}} {{end}}{{end}}{{define "b"}}
+            {{end}}"#,
+            "a:1 b:2 ",
+        ),
+        (r#"{{define "a"}} {{end}}{{define "a"}}2{{end}}{{template "a"}}"#, "2"),
+        (r#"{{define ""}}x{{end}} "#, "x"),
+        (
+            r#"{{define "a"}}{{if .}}{{template "a" false}}y{{else}}n{{end}}{{end}}{{template "a" true}}"#,
+            "ny",
+        ),
+        (r#"{{$x := 1}}{{define "a"}}{{$x := 2}}{{$x}}{{end}}{{template "a"}}{{$x}}"#, "21"),
+        (r#"{{template "a" $y := 1}}{{$y}}{{define "a"}}{{.}}{{end}}"#, "11"),
+        (
+            r#"{{define "a"}}{{template "b" .Config}}{{end}}{{define "b"}}{{json .Env}}{{end}}{{template "a" .}}"#,
+            r#"["A=1","B=2"]"#,
+        ),
     ] {
         assert_eq!(render(template).unwrap(), expected, "{template}");
     }
@@ -78,6 +104,10 @@ fn what_cannot_be_is_told_in_go_s_words() {
         ("{{range .Id}}{{end}}", "1:8: executing \"\" at <.Id>: range can't iterate over sha256:ab".into()),
         ("{{nil}}", "1:2: executing \"\" at <nil>: nil is not a command".into()),
         ("{{index .RepoTags 9}}", "1:2: executing \"\" at <index .RepoTags 9>: error calling index: index out of range: 9".into()),
+        ("{{template \"b\" $x := .Id | len}}", "1:11: executing \"\" at <{{template \"b\" $x := .Id | len}}>: template \"b\" not defined".into()),
+        ("{{define \"a\"}}\n{{.Absent}}{{end}}{{template \"a\" .}}", format!("2:2: executing \"a\" at <.Absent>: can't evaluate field Absent in type {of}")),
+        ("{{template \"a\" nil}}{{define \"a\"}}{{end}}", "1:15: executing \"\" at <nil>: nil is not a command".into()),
+        ("{{define \"a\"}}{{end}}{{define \"b\"}}{{template \"a\" .X}}{{end}}{{template \"b\" .State}}", "1:50: executing \"b\" at <.X>: can't evaluate field X in type interface {}".into()),
         ("{{lt .RepoTags 1}}", "1:2: executing \"\" at <lt .RepoTags 1>: error calling lt: incompatible types for comparison".into()),
     ] {
         assert_eq!(render(template).unwrap_err().to_string(), format!("template: :{why}"), "{template}");
@@ -110,6 +140,23 @@ fn labels_are_asked_for_by_name() {
     assert_eq!(format.render(&headers).unwrap(), "one <a> one");
 }
 
+/// As deep as the stack is sure to hold, whatever a template puts between two calls of itself.
+#[test]
+fn templates_within_templates_end() {
+    let nested =
+        "{{if 1}}".repeat(90) + "{{template \"a\" (print (print 1))}}" + &"{{end}}".repeat(90);
+    for body in
+        ["{{template \"a\"}}", "{{range \"\" | split \"a\"}}{{template \"a\"}}{{end}}", &nested]
+    {
+        let template = format!("{{{{define \"a\"}}}}{body}{{{{end}}}}{{{{template \"a\"}}}}");
+        let error = render(&template).unwrap_err().to_string();
+        assert!(error.contains("executing \"a\" at <{{template \"a\""), "{error}");
+        assert!(error.ends_with(": exceeded maximum template depth (250)"), "{error}");
+    }
+    let error = render("{{template \"\"}}x").unwrap_err().to_string();
+    assert!(error.contains("1:11: executing \"\" at <{{template \"\"}}>: exceeded"), "{error}");
+}
+
 proptest! {
     /// A user may type anything.
     #[test]
@@ -118,6 +165,7 @@ proptest! {
             "{{", "}}", "{{- ", " -}}", "if ", "range ", "end", "else", "$x", ":=", "=", ".", ".Id",
             ".Config.Labels", "|", "(", ")", "printf ", "\"%5.3x\" ", "index ", "slice ", "-1", "9",
             "/*", "*/", ",", "'a'", "`", "\\", "json ", "with ", "\n", " ", "ä", "len ", "eq ",
+            "define ", "template ", "block ", "\"a\"", "{{define \"a\"}}", "{{template \"a\" .}}", "{{end}}",
         ]).prop_map(str::to_owned),
         ".{0,3}".prop_map(String::from),
     ], 0..24)) {
