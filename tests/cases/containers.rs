@@ -138,6 +138,18 @@ fn health_is_what_the_check_says() {
     eventually("healthy", || field(&name, "{{.State.Health.Status}}") == "healthy");
     let log = field(&name, "{{range .State.Health.Log}}{{.Output}}{{end}}");
     assert!(log.contains("fine"), "{log}");
+    let filter = format!("container={}", name.0);
+    let format = "{{.Action}} {{.Actor.Attributes.exitCode}} {{len .Actor.Attributes.execID}}";
+    let events = ["events", "--since", "1h", "--until", "0s", "--filter", &filter, "--format"];
+    let events = vmrun([&events[..], &[format]].concat()).run().succeeds();
+    let check = "/bin/sh -c test -e /well && echo fine";
+    let of = |status| {
+        format!(
+            "exec_create: {check} <no value> 64\nexec_start: {check} <no value> 64\n\
+            exec_die {status} 64\n"
+        )
+    };
+    assert!(events.contains(&of(0)) && events.matches(&of(1)).count() >= 2, "{events}");
     let healthy = vmrun(["ps", "-q", "--filter", "health=healthy", "--no-trunc"]).run().succeeds();
     assert_eq!(healthy.trim(), field(&name, "{{.Id}}"));
 }

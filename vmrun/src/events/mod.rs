@@ -4,8 +4,13 @@
 //! <data>/events/
 //!   events.json      an event a line, in JSON
 //!   events.json.1    those before
+//!   probes.json      the commands of health checks, likewise
+//!   probes.json.1
 //!   lock             held by the one who rotates them
 //! ```
+//! Health checks come again and again, each with three events: in the files of the others they would
+//! leave no room for anything else, so they have their own, and readers merge them by time.
+//!
 //! There is no daemon to tell: whoever does something appends a line, with one write to a file open
 //! for appending, so that lines of many writers never mix and nobody waits. Nothing is synced.
 //! A line that a full disk has cut off is lost with the one after it.
@@ -33,7 +38,7 @@ use crate::{
     paths::Paths,
 };
 
-/// Bytes of a file before it is rotated; there are two of them.
+/// Bytes of a file before it is rotated; there are two of each kind.
 const MAX_SIZE: u64 = 4 << 20;
 
 /// Longest line; an event that does not fit is recorded with [`BRIEF`] alone.
@@ -106,17 +111,23 @@ impl Event {
 
 /// Records an event. What is done is done: that it cannot be recorded fails nothing.
 pub fn record(paths: &Paths, event: Event) {
-    let _ = try_record(&journal(paths), event);
+    let _ = try_record(&journals(paths)[0], event);
+}
+
+/// Records an event of a health check's command.
+pub fn record_probe(paths: &Paths, event: Event) {
+    let _ = try_record(&journals(paths)[1], event);
 }
 
 /// Past events, oldest first, and those that come.
 pub fn past(paths: &Paths) -> EventReader {
-    EventReader(Lines::all(journal(paths)))
+    EventReader(journals(paths).map(|journal| (Lines::all(journal), None)))
 }
 
 /// Events that come from now on.
 pub fn coming(paths: &Paths) -> io::Result<EventReader> {
-    Ok(EventReader(Lines::last(journal(paths), 0)?))
+    let [events, probes] = journals(paths).map(|journal| Lines::last(journal, 0));
+    Ok(EventReader([(events?, None), (probes?, None)]))
 }
 
 /// The folder where something changes with each event.
@@ -124,24 +135,36 @@ pub fn folder(paths: &Paths) -> PathBuf {
     paths.data().join("events")
 }
 
-/// Reads events.
+/// Reads events, of each journal the next one ahead.
 #[derive(Debug)]
-pub struct EventReader(Lines);
+pub struct EventReader([(Lines, Option<Event>); 2]);
 
 impl EventReader {
     /// The next event; `None` when there is none yet.
     pub fn next(&mut self) -> io::Result<Option<Event>> {
-        while let Some(line) = self.0.next()? {
-            if let Ok(event) = serde_json::from_slice(line) {
-                return Ok(Some(event));
+        for (lines, ahead) in &mut self.0 {
+            if ahead.is_none() {
+                *ahead = next_of(lines)?;
             }
         }
-        Ok(None)
+        let ahead = self.0.iter_mut().map(|(_, ahead)| ahead).filter(|ahead| ahead.is_some());
+        let earliest = ahead.min_by_key(|ahead| ahead.as_ref().map(|event| event.time));
+        Ok(earliest.and_then(Option::take))
     }
 }
 
-fn journal(paths: &Paths) -> Journal {
-    Journal::new(folder(paths), "events.json", 2)
+fn next_of(lines: &mut Lines) -> io::Result<Option<Event>> {
+    while let Some(line) = lines.next()? {
+        if let Ok(event) = serde_json::from_slice(line) {
+            return Ok(Some(event));
+        }
+    }
+    Ok(None)
+}
+
+/// That of events, and that of health checks.
+fn journals(paths: &Paths) -> [Journal; 2] {
+    ["events.json", "probes.json"].map(|name| Journal::new(folder(paths), name, 2))
 }
 
 fn try_record(journal: &Journal, event: Event) -> io::Result<()> {
@@ -243,6 +266,27 @@ mod tests {
             record(&paths, Event::of_image(&number.to_string(), &long, "tag"));
             assert_eq!(all(&mut reader)[0].actor, number.to_string());
         }
+        let files = fs::read_dir(folder(&paths)).unwrap();
+        let size: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert!(size <= 2 * MAX_SIZE + 2 * 64_000, "{size}");
+    }
+
+    #[test]
+    fn health_checks_are_bounded_and_leave_room_for_all_else() {
+        let (_folder, paths) = paths();
+        record(&paths, Event::of_image("first", "a", "tag"));
+        let mut reader = coming(&paths).unwrap();
+        let long = "x".repeat(60_000);
+        for number in 0..200 {
+            record_probe(&paths, Event::of_image(&number.to_string(), &long, "exec_die"));
+            assert_eq!(all(&mut reader)[0].actor, number.to_string());
+        }
+        record(&paths, Event::of_image("last", "a", "tag"));
+        assert_eq!(all(&mut reader)[0].actor, "last");
+        let found = all(&mut past(&paths));
+        assert!(found.is_sorted_by_key(|event| event.time));
+        let ends = [found.first(), found.last()].map(|event| event.unwrap().actor.as_str());
+        assert_eq!(ends, ["first", "last"]);
         let files = fs::read_dir(folder(&paths)).unwrap();
         let size: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
         assert!(size <= 2 * MAX_SIZE + 2 * 64_000, "{size}");

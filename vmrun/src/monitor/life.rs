@@ -129,6 +129,8 @@ pub enum Milestone {
         action: String,
         id: String,
         exit: Option<u8>,
+        /// It is that of a health check.
+        is_probe: bool,
     },
     /// The end is known while a client still has output to read.
     Ended(Exit),

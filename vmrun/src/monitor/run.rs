@@ -229,12 +229,15 @@ impl Tenure {
 
     /// Tells the world, which is to say `vmrun events`.
     fn announce(&self, action: &str, more: &[(&str, String)]) {
+        events::record(&self.paths, self.event(action, more));
+    }
+
+    fn event(&self, action: &str, more: &[(&str, String)]) -> events::Event {
         // Its name may be another by now.
         let record = self.containers.open(&self.container.record.id).map(|found| found.record);
         let record = record.unwrap_or_else(|_| self.container.record.clone());
         let event = events::Event::of_container(&record, action);
-        let event = more.iter().fold(event, |event, (name, value)| event.with(name, value));
-        events::record(&self.paths, event);
+        more.iter().fold(event, |event, (name, value)| event.with(name, value))
     }
 
     fn note(&self, milestone: Milestone) {
@@ -285,10 +288,15 @@ impl Tenure {
             Milestone::Signalled(signal) => {
                 self.announce("kill", &[("signal", signal.to_string())]);
             }
-            Milestone::Exec { action, id, exit } => {
+            Milestone::Exec { action, id, exit, is_probe } => {
                 let exit = exit.map(|status| ("exitCode", status.to_string()));
                 let more: Vec<_> = exit.into_iter().chain([("execID", id.clone())]).collect();
-                self.announce(action, &more);
+                let event = self.event(action, &more);
+                if *is_probe {
+                    events::record_probe(&self.paths, event);
+                } else {
+                    events::record(&self.paths, event);
+                }
             }
             Milestone::Stopped { .. } | Milestone::Ended(_) => {}
         }

@@ -104,7 +104,7 @@ impl Life<'_> {
             output: true,
         };
         let deadline = Instant::now().checked_add(checker.check.timeout);
-        let Some(process) = self.begin_process(Owner::Health, Work::Command(spec), None) else {
+        let Some(process) = self.begin_process(Owner::Health, Work::Command(spec)) else {
             return;
         };
         if let Some(checker) = &mut self.checker {

@@ -20,7 +20,7 @@ pub(super) enum Owner {
 #[derive(Debug)]
 struct Member {
     owner: Owner,
-    /// As Docker's events name it; a command's that a client has asked for.
+    /// As Docker's events name it, where it is a command.
     id: Option<String>,
     started: bool,
 }
@@ -79,17 +79,7 @@ impl Life<'_> {
         if is_task {
             self.pause.stay_awake_for(client);
         }
-        let id = (!is_task).then(|| ContainerId::random().to_string());
-        if let (Work::Command(command), Some(id)) = (&work, &id) {
-            let words: Vec<_> =
-                command.args.iter().map(|word| String::from_utf8_lossy(word)).collect();
-            let words = printable(&words.join(" "));
-            for action in ["exec_create", "exec_start"] {
-                let action = format!("{action}: {words}");
-                (self.note)(Milestone::Exec { action, id: id.clone(), exit: None });
-            }
-        }
-        if self.begin_process(Owner::Client(client), work, id).is_none() {
+        if self.begin_process(Owner::Client(client), work).is_none() {
             let message = "there are too many processes in the container".to_owned();
             let reason = StartFailure::Setup;
             self.clients.answer(client, &Event::ExecFailed { reason, message });
@@ -97,13 +87,23 @@ impl Life<'_> {
     }
 
     /// Asks the agent for one more process.
-    pub(super) fn begin_process(
-        &mut self,
-        owner: Owner,
-        work: Work,
-        id: Option<String>,
-    ) -> Option<ProcessId> {
-        let process = self.processes.add(owner, id)?;
+    pub(super) fn begin_process(&mut self, owner: Owner, work: Work) -> Option<ProcessId> {
+        let words = match &work {
+            Work::Command(command) => {
+                let words = command.args.iter().map(|word| String::from_utf8_lossy(word));
+                Some(printable(&words.collect::<Vec<_>>().join(" ")))
+            }
+            Work::Task(_) => None,
+        };
+        let id = words.is_some().then(|| ContainerId::random().to_string());
+        let process = self.processes.add(owner, id.clone())?;
+        if let (Some(words), Some(id)) = (words, id) {
+            let is_probe = owner == Owner::Health;
+            for action in ["exec_create", "exec_start"] {
+                let (action, id) = (format!("{action}: {words}"), id.clone());
+                (self.note)(Milestone::Exec { action, id, exit: None, is_probe });
+            }
+        }
         self.tell_agent(&ToAgent::Exec { process, work: Box::new(work) });
         self.settle_pause();
         Some(process)
@@ -122,9 +122,11 @@ impl Life<'_> {
             }
             FromAgent::Exited { status, .. } => {
                 let member = self.processes.ended(process);
-                if let Some(id) = member.as_ref().and_then(|member| member.id.clone()) {
+                if let Some(Member { owner, id: Some(id), .. }) = &member {
+                    let (action, id) = ("exec_die".into(), id.clone());
                     let exit = Some(status.cause.shell_status());
-                    (self.note)(Milestone::Exec { action: "exec_die".into(), id, exit });
+                    let is_probe = *owner == Owner::Health;
+                    (self.note)(Milestone::Exec { action, id, exit, is_probe });
                 }
                 (member.map(|member| member.owner), Event::ExecEnded { process, status })
             }
