@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -75,6 +75,8 @@ pub struct ImageDetails {
     pub summary: ImageSummary,
     /// Its config blob, whole: a JSON document by the OCI image spec.
     pub config: serde_json::Value,
+    /// Its root disk.
+    pub root: RootKey,
     /// Lowest first.
     pub layers: Vec<LayerDetails>,
 }
@@ -231,7 +233,8 @@ impl Store {
         });
         let layers = layers.collect::<Result<_, StoreError>>()?;
         let config = self.image_config(&record.id)?;
-        Ok(ImageDetails { summary: record.clone().into(), config, layers })
+        let (summary, root) = (record.clone().into(), record.root);
+        Ok(ImageDetails { summary, config, root, layers })
     }
 
     /// The config blob of an image, whole, without a look at anything else.
@@ -331,6 +334,11 @@ impl Store {
         containers: &dyn Fn() -> io::Result<Vec<InUse>>,
     ) -> Result<Pruned, RemoveError> {
         removal::prune(&self.paths, unwanted, containers)
+    }
+
+    /// The folder with a root disk's metadata, and the list of layers that follow it on the disk.
+    pub fn root_folder(&self, key: &RootKey) -> PathBuf {
+        self.paths.root_folder(key)
     }
 
     /// Opens a root disk, read-only.

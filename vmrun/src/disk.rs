@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::size::{ByteSize, SizeError};
 
+/// What stands where Docker names its storage driver: the file system of the root disk under the
+/// writable one.
+pub const DRIVER: &str = "erofs";
+
 const BLOCK: u64 = 4096;
 static DEFAULT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/disk-10g.template"));
 static GROWABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/disk-growable.template"));

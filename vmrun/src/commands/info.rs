@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Host, print};
 use crate::{
     cli::InfoArgs,
+    disk,
     error::failure,
     logs::LogConfig,
     size,
@@ -64,7 +65,7 @@ fn gather(host: &Host) -> Result<Value> {
         "ContainersPaused": paused,
         "ContainersStopped": containers.len() - running - paused,
         "Images": host.images.images()?.len(),
-        "Driver": "erofs",
+        "Driver": disk::DRIVER,
         "LoggingDriver": LogConfig::default().driver_name(),
         "CgroupVersion": "2",
         "KernelVersion": kernel.release().to_string_lossy(),

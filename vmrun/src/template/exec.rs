@@ -137,7 +137,7 @@ impl<'a> Execution<'a> {
                 let item = |at: usize| Some((at.into(), value.item(at)?));
                 (0..items.len()).filter_map(item).collect()
             }
-            (Json::Object(fields), Kind::Map) => {
+            (Json::Object(fields), kind) if kind.is_map() => {
                 let mut names: Vec<_> = fields.keys().cloned().collect();
                 names.sort_unstable();
                 let item = |name: String| Some((name.as_str().into(), value.field(&name)?));
@@ -280,7 +280,7 @@ impl<'a> Execution<'a> {
             let is_root = std::ptr::eq(&*value.json, self.subject.value);
             value = match value.field(name) {
                 Some(found) => found,
-                None if matches!(value.kind, Kind::Map | Kind::Missing) => Value::missing(),
+                None if value.kind.is_map() || value.kind == Kind::Missing => Value::missing(),
                 None => {
                     let why = match (self.subject.of, &*value.json) {
                         // Docker's second try says so of the pointer.

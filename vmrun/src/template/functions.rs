@@ -105,7 +105,7 @@ fn len(args: Arguments) -> Result<Value, String> {
     let length = match &*value.json {
         Json::String(text) => text.len(),
         Json::Array(items) => items.len(),
-        Json::Object(fields) if value.kind == Kind::Map => fields.len(),
+        Json::Object(fields) if value.kind.is_map() => fields.len(),
         Json::Null if !matches!(value.kind, Kind::Nil | Kind::Missing) => 0,
         _ => return Err(format!("len of type {}", value.type_name())),
     };
@@ -126,8 +126,11 @@ fn index(args: Arguments) -> Result<Value, String> {
                 Value::owned(byte.ok_or_else(|| format!("index out of range: {at}"))?)
             }
             // Of a map, what it does not have is empty.
-            (Json::Object(_) | Json::Null, Json::String(name)) if value.kind == Kind::Map => {
-                value.field(name).unwrap_or_else(|| Value::owned(""))
+            (Json::Object(_) | Json::Null, Json::String(name)) if value.kind.is_map() => {
+                value.field(name).unwrap_or_else(|| match value.kind {
+                    Kind::Map => Value::owned(""),
+                    _ => Value::missing(),
+                })
             }
             (Json::Array(_), _) => {
                 return Err(format!("cannot index slice/array with type {}", key.type_name()));
@@ -244,7 +247,7 @@ fn json(args: Arguments) -> Result<Value, String> {
         return Ok(value.clone());
     }
     let text = match (&*value.json, value.kind) {
-        (Json::Object(fields), Kind::Map) => {
+        (Json::Object(fields), kind) if kind.is_map() => {
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_by_key(|(name, _)| *name);
             let fields = fields.into_iter().map(|(name, value)| (name.clone(), value.clone()));

@@ -21,6 +21,9 @@ const MAPS: &[&str] = &[
     "Volumes",
 ];
 
+/// Of those, maps of something else than texts.
+const MAPS_OF_OTHERS: &[&str] = &["ExposedPorts", "Networks", "PortBindings", "Ports", "Volumes"];
+
 /// Fields that are nowhere in the JSON when they are empty, and are there for a template.
 const OMITTED: &[&str] = &[
     "Annotations",
@@ -74,12 +77,20 @@ pub struct Value<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
-    /// An object whose keys are anybody's.
+    /// An object whose keys are anybody's, and whose values are texts.
     Map,
+    /// One whose values are others.
+    MapOfOthers,
     /// A pointer that is nil.
     Nil,
     /// What a map does not have.
     Missing,
+}
+
+impl Kind {
+    pub fn is_map(self) -> bool {
+        matches!(self, Self::Map | Self::MapOfOthers)
+    }
 }
 
 impl<'a> Value<'a> {
@@ -109,7 +120,7 @@ impl<'a> Value<'a> {
         let found = self.part(|json| json.get(name));
         // Options of a log driver, whose struct has another `Config` in it than a container's.
         let of_driver = name == "Config" && self.json.get("Type").is_some();
-        let (in_map, map) = (self.kind == Kind::Map, of_driver || MAPS.contains(&name));
+        let (in_map, map) = (self.kind.is_map(), of_driver || MAPS.contains(&name));
         match found {
             _ if in_map => found,
             Some(value) => Some(Self { kind: kind(&value.json, name, map), ..value }),
@@ -133,7 +144,7 @@ impl<'a> Value<'a> {
             Json::Number(number) => number.as_f64() != Some(0.0),
             Json::String(text) => !text.is_empty(),
             Json::Array(items) => !items.is_empty(),
-            Json::Object(fields) => self.kind != Kind::Map || !fields.is_empty(),
+            Json::Object(fields) => !self.kind.is_map() || !fields.is_empty(),
         }
     }
 
@@ -145,7 +156,7 @@ impl<'a> Value<'a> {
             Json::Number(_) => "int",
             Json::String(_) => "string",
             Json::Array(_) => "[]interface {}",
-            Json::Object(_) if self.kind == Kind::Map => "map[string]string",
+            Json::Object(_) if self.kind.is_map() => "map[string]string",
             Json::Object(_) | Json::Null => "interface {}",
         }
     }
@@ -155,8 +166,8 @@ impl<'a> Value<'a> {
         match (self.kind, &*self.json) {
             (Kind::Missing, _) => "<no value>".into(),
             (Kind::Nil, _) => "<nil>".into(),
-            (Kind::Map, Json::Null) => "map[]".into(),
-            (kind, json) => text(json, kind == Kind::Map),
+            (kind, Json::Null) if kind.is_map() => "map[]".into(),
+            (kind, json) => text(json, kind.is_map()),
         }
     }
 }
@@ -164,6 +175,7 @@ impl<'a> Value<'a> {
 fn kind(json: &Json, name: &str, map: bool) -> Kind {
     match json {
         Json::Null if POINTERS.contains(&name) => Kind::Nil,
+        Json::Null | Json::Object(_) if map && MAPS_OF_OTHERS.contains(&name) => Kind::MapOfOthers,
         Json::Null | Json::Object(_) if map => Kind::Map,
         _ => Kind::Plain,
     }
@@ -191,7 +203,7 @@ fn text(json: &Json, is_map: bool) -> String {
             let fields: Vec<_> = fields
                 .iter()
                 .map(|(name, value)| {
-                    text(value, kind(value, name, MAPS.contains(&name.as_str())) == Kind::Map)
+                    text(value, kind(value, name, MAPS.contains(&name.as_str())).is_map())
                 })
                 .collect();
             format!("{{{}}}", fields.join(" "))

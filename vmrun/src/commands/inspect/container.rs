@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{NEVER, image};
+use super::{NEVER, host_config, image};
 use crate::{
     client::Session,
     commands::Host,
-    container::{Condition, Container, Record, RestartPolicy, State, Status},
-    limits, logs,
+    container::{Condition, Container, Record, State, Status},
+    disk, logs,
 };
 
 pub fn show(host: &Host, container: &Container, size: bool) -> Result<Value> {
@@ -25,12 +25,26 @@ pub fn show(host: &Host, container: &Container, size: bool) -> Result<Value> {
         "Args": words.get(1..).unwrap_or_default(),
         "State": state(&status, &condition, pid(host, container, &status)),
         "Image": record.image.id,
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
         "LogPath": logs::newest(container.folder()),
         "Name": format!("/{}", record.name),
         "RestartCount": condition.restarts,
+        "Driver": disk::DRIVER,
         "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
         "ExecIDs": null,
-        "HostConfig": host_config(record),
+        "HostConfig": host_config::show(record),
+    });
+    shown["GraphDriver"] = json!({
+        "Data": {
+            "RootDisk": host.images.root_folder(&record.image.root),
+            "WritableDisk": container.disk(),
+        },
+        "Name": disk::DRIVER,
     });
     if size {
         let written = container.written()?;
@@ -41,6 +55,7 @@ pub fn show(host: &Host, container: &Container, size: bool) -> Result<Value> {
     }
     shown["Mounts"] = json!([]);
     shown["Config"] = config(record)?;
+    shown["NetworkSettings"] = network_settings();
     Ok(shown)
 }
 
@@ -54,6 +69,46 @@ fn pid(host: &Host, container: &Container, status: &Status) -> u32 {
         }
         _ => 0,
     }
+}
+
+/// Of a container without a network, as with Docker's `--network none`.
+fn network_settings() -> Value {
+    json!({
+        "Bridge": "",
+        "SandboxID": "",
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": {},
+        "SandboxKey": "",
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": {
+            "none": {
+                "IPAMConfig": null,
+                "Links": null,
+                "Aliases": null,
+                "NetworkID": "",
+                "EndpointID": "",
+                "Gateway": "",
+                "IPAddress": "",
+                "IPPrefixLen": 0,
+                "IPv6Gateway": "",
+                "GlobalIPv6Address": "",
+                "GlobalIPv6PrefixLen": 0,
+                "MacAddress": "",
+                "DriverOpts": null,
+            },
+        },
+    })
 }
 
 /// The image's config with what the options say instead, and more that the options say.
@@ -76,77 +131,6 @@ fn config(record: &Record) -> Result<Value> {
         said["StopTimeout"] = seconds.into();
     }
     Ok(image::config(&said))
-}
-
-/// What the container may use, and how it is set up.
-fn host_config(record: &Record) -> Value {
-    let (guest, resources) = (&record.guest, &record.resources);
-    let hosts = guest.network.hosts.iter().map(|(name, address)| format!("{name}:{address}"));
-    let retries = match record.restart {
-        RestartPolicy::OnFailure(retries) => retries,
-        _ => 0,
-    };
-    let mut shown = json!({
-        "Binds": null,
-        "ContainerIDFile": "",
-        "LogConfig": { "Type": record.log.driver_name(), "Config": record.log_options },
-        "NetworkMode": "none",
-        "PortBindings": {},
-        "RestartPolicy": { "Name": record.restart.name(), "MaximumRetryCount": retries },
-        "AutoRemove": record.remove_on_exit,
-        "VolumeDriver": "",
-        "VolumesFrom": null,
-        "CapAdd": or_null(guest.cap_add.clone()),
-        "CapDrop": or_null(guest.cap_drop.clone()),
-        "Dns": guest.network.dns,
-        "DnsOptions": guest.network.dns_options,
-        "DnsSearch": guest.network.dns_search,
-        "ExtraHosts": or_null(hosts.collect()),
-        "GroupAdd": or_null(record.command.groups.clone()),
-        "Links": null,
-        "Privileged": guest.privileged,
-        "PublishAllPorts": false,
-        "ReadonlyRootfs": guest.read_only,
-        "SecurityOpt": null,
-    });
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let tmpfs = guest.tmpfs.iter();
-    let tmpfs = tmpfs.map(|tmpfs| (text(&tmpfs.target), tmpfs.options.clone().into()));
-    put_some(&mut shown, "Tmpfs", tmpfs.collect());
-    shown["ShmSize"] = guest.shm_bytes.into();
-    let sysctls = guest.sysctls.iter().map(|(name, value)| (name.clone(), value.clone().into()));
-    put_some(&mut shown, "Sysctls", sysctls.collect());
-    shown["Memory"] = (resources.memory_mib << 20).into();
-    let nano_cpus = resources.nano_cpus;
-    shown["NanoCpus"] =
-        nano_cpus.unwrap_or_else(|| u64::from(resources.vcpus) * 1_000_000_000).into();
-    shown["Devices"] = json!([]);
-    shown["MemoryReservation"] = resources.memory_reservation.into();
-    let limits = guest.limits.iter().map(|limit| {
-        let shown = |value: Option<u64>| value.map_or_else(|| json!(-1), Value::from);
-        json!({
-            "Name": limits::name(limit.resource),
-            "Hard": shown(limit.hard),
-            "Soft": shown(limit.soft),
-        })
-    });
-    shown["Ulimits"] = or_null(limits.collect());
-    if guest.init {
-        shown["Init"] = true.into();
-    }
-    shown
-}
-
-/// A list as Docker has it if there may be nothing in it.
-fn or_null<T: Into<Value>>(list: Vec<T>) -> Value {
-    if list.is_empty() { Value::Null } else { list.into() }
-}
-
-/// Puts a map there unless it is empty, as Docker does.
-fn put_some(shown: &mut Value, name: &str, map: Map<String, Value>) {
-    if !map.is_empty() {
-        shown[name] = map.into();
-    }
 }
 
 fn state(status: &Status, recorded: &Condition, pid: u32) -> Value {
@@ -195,10 +179,11 @@ fn state(status: &Status, recorded: &Condition, pid: u32) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::template::{Format, Subject, Type};
 
-    fn record(more: &Value) -> Record {
+    pub fn record(more: &Value) -> Record {
         let digest = format!("sha256:{}", "1".repeat(64));
         let mut record = json!({
             "id": "2".repeat(64),
@@ -217,6 +202,27 @@ mod tests {
             record[name] = value.clone();
         }
         serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn templates_that_ask_for_the_network_find_that_there_is_none() {
+        let shown = json!({ "NetworkSettings": network_settings() });
+        for (template, expected) in [
+            ("{{.NetworkSettings.IPAddress}}{{.NetworkSettings.MacAddress}}", ""),
+            ("{{range .NetworkSettings.Networks}}<{{.IPAddress}}>{{end}}", "<>"),
+            ("{{range $name, $net := .NetworkSettings.Networks}}{{$name}}{{end}}", "none"),
+            ("{{json .NetworkSettings.Ports}} {{.NetworkSettings.Ports}}", "{} map[]"),
+            ("{{range $p, $c := .NetworkSettings.Ports}}{{$p}}{{end}}", ""),
+            ("{{.NetworkSettings.Networks.bridge.IPAddress}}", "<no value>"),
+        ] {
+            let format = Format::parse(template).unwrap();
+            let text = format.render(&Subject::of(&shown, Type::Answer)).unwrap();
+            assert_eq!(text, expected, "{template}");
+        }
+        let port = "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}";
+        let format = Format::parse(port).unwrap();
+        let error = format.render(&Subject::of(&shown, Type::Answer)).unwrap_err().to_string();
+        assert!(error.ends_with("error calling index: index of untyped nil"), "{error}");
     }
 
     #[test]
@@ -246,15 +252,5 @@ mod tests {
             \"WorkingDir\":\"\",\"Entrypoint\":[\"/bin/echo\"],\"OnBuild\":null,\
             \"Labels\":{\"a\":\"b\"},\"StopSignal\":\"INT\",\"StopTimeout\":7}";
         assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn empty_lists_are_what_docker_has_for_them() {
-        let shown = host_config(&record(&json!({ "log_options": { "max-size": "1m" } })));
-        assert_eq!((&shown["CapAdd"], &shown["Ulimits"]), (&Value::Null, &Value::Null));
-        assert_eq!(shown["Dns"], json!([]));
-        assert!(shown.get("Tmpfs").is_none() && shown.get("Init").is_none());
-        let log = json!({ "Type": "json-file", "Config": { "max-size": "1m" } });
-        assert_eq!(shown["LogConfig"], log);
     }
 }

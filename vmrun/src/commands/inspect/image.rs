@@ -1,9 +1,12 @@
 //! An image, as `inspect` shows it.
 
+use std::path::Path;
+
 use image_store::{ImageDetails, Reference};
 use serde_json::{Map, Value, json};
 
 use super::NEVER;
+use crate::disk;
 
 /// Fields of a `Config`, as Docker has them if nothing is said of them.
 const CONFIG: &[(&str, Default)] = &[
@@ -40,7 +43,7 @@ enum Default {
     Absent,
 }
 
-pub fn show(details: &ImageDetails) -> Value {
+pub fn show(details: &ImageDetails, root: &Path) -> Value {
     let summary = &details.summary;
     let said = &details.config;
     let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect::<Vec<_>>();
@@ -54,6 +57,8 @@ pub fn show(details: &ImageDetails) -> Value {
         "Parent": "",
         "Comment": comment,
         "Created": text("created"),
+        "Container": text("container"),
+        "ContainerConfig": config(&said["container_config"]),
         "DockerVersion": text("docker_version"),
         "Author": text("author"),
         "Config": config(&said["config"]),
@@ -66,6 +71,7 @@ pub fn show(details: &ImageDetails) -> Value {
     image["Os"] = text("os").into();
     image["Size"] = summary.size.into();
     image["VirtualSize"] = summary.size.into();
+    image["GraphDriver"] = json!({ "Data": { "RootDisk": root }, "Name": disk::DRIVER });
     image["RootFS"] = json!({ "Type": "layers", "Layers": layers });
     image["Metadata"] = json!({ "LastTagTime": NEVER });
     image["Descriptor"] = json!({ "digest": summary.digest });

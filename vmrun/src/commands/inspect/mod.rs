@@ -1,9 +1,10 @@
 //! `vmrun inspect`: containers and images under Docker's field names, in Docker's order.
 //!
-//! Fields that Docker has for things vmrun does not have (a storage driver, cgroup settings) are
-//! left out; where scripts expect a field to be there it is, empty as Docker leaves it.
+//! Fields that Docker has for things vmrun does not have (a network, cgroup settings) are as Docker
+//! leaves them where nothing is said.
 
 mod container;
+mod host_config;
 mod image;
 
 use anyhow::{Result, anyhow, bail};
@@ -101,7 +102,7 @@ fn find(host: &Host, name: &str, args: &InspectArgs) -> Result<Value> {
         }
     }
     match host.images.details(name) {
-        Ok(details) => Ok(image::show(&details)),
+        Ok(details) => Ok(image::show(&details, &host.images.root_folder(&details.root))),
         Err(FindError::NotFound(_) | FindError::Name { .. }) if any => {
             bail!("No such object: {name}")
         }
