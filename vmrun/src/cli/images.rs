@@ -162,7 +162,7 @@ pub struct DfArgs {
     #[arg(short, long)]
     pub verbose: bool,
     /// Go template for each line, 'table TEMPLATE', or 'json'
-    #[arg(long, value_name = "TEMPLATE", conflicts_with = "verbose")]
+    #[arg(long, value_name = "TEMPLATE")]
     pub format: Option<String>,
 }
 

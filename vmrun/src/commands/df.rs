@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     Host,
-    images::NONE,
-    listing::{Listing, since},
+    images::{self, NONE},
+    listing::Listing,
     print, ps,
 };
 use crate::{
@@ -38,7 +38,7 @@ pub fn df(args: &DfArgs) -> Result<()> {
         containers.iter().map(|usage| usage.container.record.image.id).collect();
     let images = host.images.usage(&|id| used.contains(id))?;
     if args.verbose {
-        return print(&(image_list(&images, &containers)? + "\n" + &container_list(&containers)?));
+        return print(&verbose(&images, &containers, args.format.as_deref())?);
     }
     let columns = vec![
         ("TYPE", "Type"),
@@ -47,8 +47,57 @@ pub fn df(args: &DfArgs) -> Result<()> {
         ("SIZE", "Size"),
         ("RECLAIMABLE", "Reclaimable"),
     ];
-    let rows = vec![image_row(&images, &used), container_row(&containers)];
-    print(&listing(columns, rows).show(args.format.as_deref())?)
+    let nothing = |kind| summary(kind, 0, 0, 0, 0);
+    let rows = vec![
+        image_row(&images, &used),
+        container_row(&containers),
+        nothing("Local Volumes"),
+        nothing("Build Cache"),
+    ];
+    print(&match args.format.as_deref() {
+        Some("raw") => listing(columns, rows).show(Some(RAW))?,
+        format => listing(columns, rows).show(format)?,
+    })
+}
+
+/// Docker's `--format raw`: a field a line, and a blank line.
+const RAW: &str = "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\n\
+    reclaimable: {{.Reclaimable}}\n";
+const RAW_IMAGES: &str = "type: Image\nrepository: {{.Repository}}\ntag: {{.Tag}}\n\
+    digest: {{- pad .Digest 1 0}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+    virtual_size: {{.Size}}\n";
+const RAW_CONTAINERS: &str = "type: Container\ncontainer_id: {{.ID}}\nimage: {{.Image}}\n\
+    command: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\n\
+    status: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\n\
+    ports: {{- pad .Ports 1 0}}\nsize: {{.Size}}\n";
+
+/// Each image and container: two tables, or by a template over all of it.
+fn verbose(images: &Usage, containers: &[ContainerUsage], format: Option<&str>) -> Result<String> {
+    // Ids are whole where there is no table, as in Docker.
+    let whole = format.is_some_and(|format| format != "table");
+    let images: Vec<_> =
+        images.images.iter().map(|usage| image_line(usage, containers, whole)).collect();
+    let containers: Vec<_> = containers.iter().map(|usage| container_line(usage, whole)).collect();
+    match format {
+        None | Some("table") => {
+            let images = listing(IMAGES.to_vec(), images).show(None)?;
+            let containers = listing(CONTAINERS.to_vec(), containers).show(None)?;
+            Ok(format!("Images space usage:\n\n{images}\nContainers space usage:\n\n{containers}"))
+        }
+        Some("raw") => {
+            let images = listing(Vec::new(), images).show(Some(RAW_IMAGES))?;
+            Ok(images + &listing(Vec::new(), containers).show(Some(RAW_CONTAINERS))?)
+        }
+        Some(template) => {
+            let all = json!({
+                "Images": images,
+                "Containers": containers,
+                "Volumes": [],
+                "BuildCache": [],
+            });
+            listing(Vec::new(), vec![all]).show(Some(template))
+        }
+    }
 }
 
 fn listing(columns: Vec<(&'static str, &'static str)>, rows: Vec<Value>) -> Listing {
@@ -86,63 +135,47 @@ fn summary(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64)
     })
 }
 
-fn image_list(usage: &Usage, containers: &[ContainerUsage]) -> Result<String> {
-    let columns = vec![
-        ("REPOSITORY", "Repository"),
-        ("TAG", "Tag"),
-        ("IMAGE ID", "ID"),
-        ("CREATED", "Created"),
-        ("SIZE", "Size"),
-        ("SHARED SIZE", "Shared"),
-        ("UNIQUE SIZE", "Unique"),
-        ("CONTAINERS", "Containers"),
-    ];
-    let rows = usage.images.iter().map(|usage| image_line(usage, containers)).collect();
-    let list = listing(columns, rows).show(None)?;
-    Ok(format!("Images space usage:\n\n{list}"))
-}
+const IMAGES: &[(&str, &str)] = &[
+    ("REPOSITORY", "Repository"),
+    ("TAG", "Tag"),
+    ("IMAGE ID", "ID"),
+    ("CREATED", "CreatedSince"),
+    ("SIZE", "Size"),
+    ("SHARED SIZE", "SharedSize"),
+    ("UNIQUE SIZE", "UniqueSize"),
+    ("CONTAINERS", "Containers"),
+];
 
-fn image_line(usage: &ImageUsage, containers: &[ContainerUsage]) -> Value {
+fn image_line(usage: &ImageUsage, containers: &[ContainerUsage], whole: bool) -> Value {
     let image = &usage.image;
     let name = image.names.iter().chain(&image.digests).next();
     let of_it = containers.iter().filter(|usage| usage.container.record.image.id == image.id);
-    json!({
-        "Repository": name.map_or_else(|| NONE.to_owned(), Reference::familiar_repository),
-        "Tag": name.and_then(Reference::tag).unwrap_or(NONE),
-        "ID": image.id.short(),
-        "Created": since(image.created),
-        "Size": ByteSize(usage.shared.saturating_add(usage.unique)).to_string(),
-        "Shared": ByteSize(usage.shared).to_string(),
-        "Unique": ByteSize(usage.unique).to_string(),
-        "Containers": of_it.count().to_string(),
-    })
+    let name = [
+        name.map_or_else(|| NONE.to_owned(), Reference::familiar_repository),
+        name.and_then(Reference::tag).unwrap_or(NONE).to_owned(),
+        image.digest.to_string(),
+    ];
+    let mut line = images::fields(image, &name, whole);
+    line["Size"] = ByteSize(usage.shared.saturating_add(usage.unique)).to_string().into();
+    line["VirtualSize"] = line["Size"].clone();
+    line["SharedSize"] = ByteSize(usage.shared).to_string().into();
+    line["UniqueSize"] = ByteSize(usage.unique).to_string().into();
+    line["Containers"] = of_it.count().to_string().into();
+    line
 }
 
-fn container_list(containers: &[ContainerUsage]) -> Result<String> {
-    let columns = vec![
-        ("CONTAINER ID", "ID"),
-        ("IMAGE", "Image"),
-        ("COMMAND", "Command"),
-        ("LOCAL VOLUMES", "Volumes"),
-        ("SIZE", "Size"),
-        ("CREATED", "Created"),
-        ("STATUS", "Status"),
-        ("NAMES", "Names"),
-    ];
-    let row = |usage: &ContainerUsage| {
-        let record = &usage.container.record;
-        json!({
-            "ID": record.id.short(),
-            "Image": record.image.reference,
-            "Command": ps::command(&record.command.args, false),
-            "Volumes": "0",
-            "Size": ByteSize(usage.size).to_string(),
-            "Created": since(Some(record.created)),
-            "Status": usage.status.to_string(),
-            "Names": record.name,
-        })
-    };
-    let rows = containers.iter().map(row).collect();
-    let list = listing(columns, rows).show(None)?;
-    Ok(format!("Containers space usage:\n\n{list}"))
+const CONTAINERS: &[(&str, &str)] = &[
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("LOCAL VOLUMES", "LocalVolumes"),
+    ("SIZE", "Size"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("NAMES", "Names"),
+];
+
+fn container_line(usage: &ContainerUsage, whole: bool) -> Value {
+    let size = ByteSize(usage.size).to_string();
+    ps::fields(&usage.container.record, &usage.status, whole, &size)
 }

@@ -43,7 +43,7 @@ pub fn images(args: &ImagesArgs) -> Result<()> {
     let mut rows = Vec::new();
     for image in host.images.images()? {
         if filter.fits(&image)? {
-            rows.extend(rows_of(&image, &filter).map(|name| row(&image, &name, args.no_trunc)));
+            rows.extend(rows_of(&image, &filter).map(|name| fields(&image, &name, args.no_trunc)));
         }
     }
     if args.quiet && args.output.format().is_none() {
@@ -55,9 +55,32 @@ pub fn images(args: &ImagesArgs) -> Result<()> {
         columns.push(("DIGEST", "Digest"));
     }
     columns.extend([("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")]);
-    let hidden = &[("DIGEST", "Digest"), ("CREATED AT", "CreatedAt"), ("CONTAINERS", "Containers")];
+    let hidden = &[
+        ("DIGEST", "Digest"),
+        ("CREATED AT", "CreatedAt"),
+        ("CONTAINERS", "Containers"),
+        ("SHARED SIZE", "SharedSize"),
+        ("UNIQUE SIZE", "UniqueSize"),
+        ("SIZE", "VirtualSize"),
+    ];
     let (of, labels) = ("*formatter.imageContext", Vec::new());
-    print(&Listing { columns, hidden, rows, of, labels }.show(args.output.format())?)
+    let listing = Listing { columns, hidden, rows, of, labels };
+    print(&match args.output.format() {
+        Some("raw") => listing.show(Some(&raw(args)))?,
+        format => listing.show(format)?,
+    })
+}
+
+/// Docker's `--format raw`: a field a line, and a blank line.
+fn raw(args: &ImagesArgs) -> String {
+    if args.quiet {
+        return "image_id: {{.ID}}".into();
+    }
+    let digest = if args.digests { "digest: {{.Digest}}\n" } else { "" };
+    format!(
+        "repository: {{{{.Repository}}}}\ntag: {{{{.Tag}}}}\n{digest}image_id: {{{{.ID}}}}\n\
+         created_at: {{{{.CreatedAt}}}}\nvirtual_size: {{{{.Size}}}}\n"
+    )
 }
 
 /// Repository, tag and digest of each line of an image.
@@ -85,7 +108,12 @@ fn rows_of(
     rows.into_iter()
 }
 
-fn row(image: &ImageSummary, [repository, tag, digest]: &[String; 3], no_trunc: bool) -> Value {
+/// An image as lists show it, by Docker's names.
+pub fn fields(
+    image: &ImageSummary,
+    [repository, tag, digest]: &[String; 3],
+    no_trunc: bool,
+) -> Value {
     let id = if no_trunc { image.id.to_string() } else { image.id.short() };
     json!({
         "Containers": "N/A",
@@ -98,5 +126,6 @@ fn row(image: &ImageSummary, [repository, tag, digest]: &[String; 3], no_trunc: 
         "Size": ByteSize(image.size).to_string(),
         "Tag": tag,
         "UniqueSize": "N/A",
+        "VirtualSize": ByteSize(image.size).to_string(),
     })
 }

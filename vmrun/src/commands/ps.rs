@@ -43,7 +43,9 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 /// Filters by what no container here has.
-const OF_NONE: &[&str] = &["expose", "network", "publish", "volume"];
+const OF_NONE: &[&str] = &["expose", "publish", "volume"];
+/// The network of every container.
+const NETWORK: &str = "none";
 /// All that Docker has; none here is ever removing or dead.
 const STATES: &[&str] =
     &["created", "running", "exited", "paused", "restarting", "removing", "dead"];
@@ -216,6 +218,7 @@ impl Wanted {
             && self.filters.fits("name", is_named)
             && self.filters.fits("status", |state| state == status.word())
             && self.filters.fits("health", |wanted| wanted == health)
+            && self.filters.fits("network", |wanted| wanted == NETWORK)
             && self.filters.fits("is-task", |wanted| switch(wanted) == Some(false))
             && self.filters.of("label").all(|label| has_label(record, label))
             && self.filters.fits("exited", |code| exit.as_deref() == Some(code))
@@ -256,35 +259,35 @@ fn size(host: &Host, container: &Container) -> Result<String> {
 }
 
 fn row(host: &Host, container: &Container, status: &Status, args: &PsArgs) -> Result<Value> {
-    let record = &container.record;
-    let id = if args.no_trunc { record.id.as_str() } else { record.id.short() };
-    let size = if args.size || args.output.format().is_some_and(|format| format.contains(".Size")) {
-        size(host, container)?
-    } else {
-        String::new()
-    };
+    let asked = args.output.format().is_some_and(|format| format.contains(".Size"));
+    let size = if args.size || asked { size(host, container)? } else { String::new() };
+    Ok(fields(&container.record, status, args.no_trunc, &size))
+}
+
+/// A container as lists show it, by Docker's names.
+pub fn fields(record: &Record, status: &Status, no_trunc: bool, size: &str) -> Value {
     let labels: Vec<_> =
         record.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(json!({
-        "Command": command(&record.command.args, args.no_trunc),
+    json!({
+        "Command": command(&record.command.args, no_trunc),
         "CreatedAt": go_time(record.created),
-        "ID": id,
+        "ID": if no_trunc { record.id.as_str() } else { record.id.short() },
         "Image": record.image.reference,
         "Labels": labels.join(","),
         "LocalVolumes": "0",
         "Mounts": "",
         "Names": record.name,
-        "Networks": "",
+        "Networks": NETWORK,
         "Ports": "",
         "RunningFor": since(Some(record.created)),
         "Size": size,
         "State": status.word(),
         "Status": status.to_string(),
-    }))
+    })
 }
 
 /// A command as a table shows it, with quotes around arguments that have blanks.
-pub fn command(args: &[Vec<u8>], whole: bool) -> String {
+fn command(args: &[Vec<u8>], whole: bool) -> String {
     let words = args.iter().enumerate().map(|(place, word)| {
         let word = String::from_utf8_lossy(word);
         if place > 0 && word.contains(' ') { format!("'{word}'") } else { word.into_owned() }
