@@ -87,10 +87,18 @@ impl fmt::Display for ByteSize {
 
 /// Four significant digits in binary units, as Docker prints memory.
 pub fn binary(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    four_digits(bytes, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+/// Four significant digits in decimal units, as Docker prints what things take on disk together.
+pub fn on_disk(bytes: u64) -> String {
+    four_digits(bytes, 1000.0, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+fn four_digits(bytes: u64, step: f64, units: [&str; 7]) -> String {
     let (mut unit, mut value) = (0, bytes as f64);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
         unit += 1;
     }
     let digits = match value {
@@ -102,12 +110,26 @@ pub fn binary(bytes: u64) -> String {
     let number = format!("{value:.digits$}");
     let number =
         if digits > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
-    format!("{number}{}", UNITS[unit])
+    format!("{number}{}", units[unit])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_on_disk_has_four_digits() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1_984_227, "1.984MB"),
+            (12_345_678, "12.35MB"),
+            (123_456_789_000, "123.5GB"),
+            (2_000_000, "2MB"),
+        ] {
+            assert_eq!(on_disk(bytes), text);
+        }
+    }
 
     #[test]
     fn docker_spellings_are_understood() {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cli::DfArgs,
     container::{Container, Status},
-    size::ByteSize,
+    size::{ByteSize, on_disk},
 };
 
 /// A container and what it takes.
@@ -128,8 +128,8 @@ fn summary(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64)
     let share = percent.map_or_else(String::new, |percent| format!(" ({percent}%)"));
     json!({
         "Active": active.to_string(),
-        "Reclaimable": format!("{}{share}", ByteSize(reclaimable)),
-        "Size": ByteSize(size).to_string(),
+        "Reclaimable": format!("{}{share}", on_disk(reclaimable)),
+        "Size": on_disk(size),
         "TotalCount": total.to_string(),
         "Type": kind,
     })
@@ -157,9 +157,9 @@ fn image_line(usage: &ImageUsage, containers: &[ContainerUsage], whole: bool) ->
     ];
     let mut line = images::fields(image, &name, whole);
     line["Size"] = ByteSize(usage.shared.saturating_add(usage.unique)).to_string().into();
-    line["VirtualSize"] = line["Size"].clone();
-    line["SharedSize"] = ByteSize(usage.shared).to_string().into();
-    line["UniqueSize"] = ByteSize(usage.unique).to_string().into();
+    line["VirtualSize"] = on_disk(usage.shared.saturating_add(usage.unique)).into();
+    line["SharedSize"] = on_disk(usage.shared).into();
+    line["UniqueSize"] = on_disk(usage.unique).into();
     line["Containers"] = of_it.count().to_string().into();
     line
 }

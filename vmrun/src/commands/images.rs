@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::{ImagesArgs, TagArgs},
     events::Event,
-    size::ByteSize,
+    size::{ByteSize, on_disk},
 };
 
 const FILTERS: &[&str] = &["dangling", "reference", "label", "before", "since", "until"];
@@ -126,6 +126,6 @@ pub fn fields(
         "Size": ByteSize(image.size).to_string(),
         "Tag": tag,
         "UniqueSize": "N/A",
-        "VirtualSize": ByteSize(image.size).to_string(),
+        "VirtualSize": on_disk(image.size),
     })
 }

@@ -19,7 +19,7 @@ use crate::{
     cli::{ImagePruneArgs, PruneArgs},
     container::ContainerError,
     events::{self, Event},
-    size::ByteSize,
+    size::on_disk,
 };
 
 const IMAGE_FILTERS: &[&str] = &["until", "label", "label!"];
@@ -86,7 +86,7 @@ fn confirmed(args: &PruneArgs, warning: &str) -> Result<bool> {
 }
 
 fn total(freed: u64) -> Result<()> {
-    print(&format!("Total reclaimed space: {}\n", ByteSize(freed)))
+    print(&format!("Total reclaimed space: {}\n", on_disk(freed)))
 }
 
 fn remove_images(host: &Host, all: bool, filter: &ImageFilter<'_>) -> Result<u64> {
