@@ -38,7 +38,8 @@ impl Platform {
     }
 
     /// Whether an image for this platform is one for the `wanted`.
-    pub(crate) fn fits(&self, wanted: &Self) -> bool {
+    #[must_use]
+    pub fn fits(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture
             && self.full_variant() == wanted.full_variant()

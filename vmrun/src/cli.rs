@@ -12,6 +12,7 @@ mod registry;
 mod run;
 mod switches;
 pub mod values;
+mod without;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ pub use refusal::refusal;
 pub use registry::*;
 pub use run::*;
 pub use switches::without_value;
+pub use without::*;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
@@ -207,7 +209,8 @@ pub enum Action {
     #[command(after_help = "Example:\n  vmrun doctor")]
     Doctor,
     /// Show the version
-    Version,
+    #[command(after_help = "Example:\n  vmrun version -f '{{.Client.Version}}'")]
+    Version(Later<InfoArgs>),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  vmrun completion bash > ~/.local/share/bash-completion/completions/vmrun"

@@ -4,6 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Args};
 
+use super::FixedArgs;
 use crate::{client::DetachKeys, container::RestartPolicy};
 
 #[derive(Debug, Args)]
@@ -54,6 +55,8 @@ pub struct RmArgs {
     /// Accepted as in Docker; a container's volumes are on its own disk
     #[arg(short, long)]
     pub volumes: bool,
+    #[arg(short, long, hide = true)]
+    pub link: bool,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
@@ -71,6 +74,8 @@ pub struct UpdateArgs {
     /// When to start again: no, on-failure[:MOST], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<RestartPolicy>,
+    #[command(flatten)]
+    pub fixed: FixedArgs,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }

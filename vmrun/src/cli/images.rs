@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use image_store::Platform;
 
 use super::{
     Action, AttachArgs, CommitArgs, ContainersArgs, CpArgs, CreateArgs, DiffArgs, EventsArgs,
@@ -129,6 +130,9 @@ pub struct ImportArgs {
     /// Say in the image's history what this is
     #[arg(short, long)]
     pub message: Option<String>,
+    /// Platform of the image: a guest is linux/amd64
+    #[arg(long)]
+    pub platform: Option<Platform>,
     /// Archive of a root file system; '-' for standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
@@ -144,6 +148,15 @@ pub struct ImagePruneArgs {
     pub all: bool,
     #[command(flatten)]
     pub prune: PruneArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SystemPruneArgs {
+    #[command(flatten)]
+    pub images: ImagePruneArgs,
+    /// Accepted as in Docker: there are no volumes
+    #[arg(long)]
+    pub volumes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -271,7 +284,7 @@ pub enum SystemAction {
     /// Show what images and containers take on disk
     Df(Later<DfArgs>),
     /// Remove stopped containers, and images that nothing uses
-    Prune(Later<ImagePruneArgs>),
+    Prune(Later<SystemPruneArgs>),
     /// Show what there is on this host
     Info(Later<InfoArgs>),
     /// Show what happens to containers and images, as it happens

@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use image_store::Platform;
 
+use super::TrustArgs;
+
 /// When `run` asks a registry for the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PullPolicy {
@@ -25,6 +27,8 @@ pub struct PullArgs {
     /// Print the image's name alone
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Image: NAME[:TAG], or NAME@DIGEST
     #[arg(value_name = "IMAGE")]
     pub image: String,
@@ -38,6 +42,8 @@ pub struct PushArgs {
     /// Print the image's name alone
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Image: NAME[:TAG]
     #[arg(value_name = "IMAGE")]
     pub image: String,

@@ -8,9 +8,11 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 
+use image_store::Platform;
+
 use crate::{client::DetachKeys, container::RestartPolicy, disk::DiskSize, limits, size::ByteSize};
 
-use super::{PullPolicy, values};
+use super::{PullPolicy, TrustArgs, WithoutArgs, values};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -174,6 +176,34 @@ pub struct ContainerArgs {
     /// When to ask a registry for the image
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub pull: PullPolicy,
+    /// Platform of the image: a guest is linux/amd64
+    #[arg(long)]
+    pub platform: Option<Platform>,
+    /// Say in the config that the command listens here: PORT[-PORT][/PROTOCOL]
+    #[arg(long, value_name = "PORT")]
+    pub expose: Vec<String>,
+    /// A share of the CPUs as --cpus: microseconds in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub cpu_quota: Option<i64>,
+    /// The period of --cpu-quota [default: 100000]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub cpu_period: Option<i64>,
+    /// Accepted as in Docker; a guest has no swap. -1 for any
+    #[arg(
+        long, value_name = "SIZE", value_parser = values::memory_swap, allow_negative_numbers = true
+    )]
+    pub memory_swap: Option<u64>,
+    /// Accepted as in Docker; a guest has no swap
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub memory_swappiness: Option<i64>,
+    /// size=SIZE, the same as --disk-size SIZE
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::storage)]
+    pub storage_opt: Vec<DiskSize>,
+    /// Accepted as in Docker where it asks for what is so: seccomp, apparmor and label unconfined
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     #[command(flatten)]
     pub without: WithoutArgs,
     /// Print help
@@ -191,48 +221,4 @@ pub enum AttachedStream {
     Stdin,
     Stdout,
     Stderr,
-}
-
-/// Docker's options for what vmrun does not have: refused by name, never passed over.
-#[derive(Debug, Args)]
-pub struct WithoutArgs {
-    #[arg(long, alias = "net", hide = true)]
-    network: Option<String>,
-    #[arg(short, long, hide = true)]
-    publish: Vec<String>,
-    #[arg(short = 'P', long, hide = true)]
-    publish_all: bool,
-    #[arg(short, long, hide = true)]
-    volume: Vec<String>,
-    #[arg(long, hide = true)]
-    mount: Vec<String>,
-    #[arg(long, hide = true)]
-    volumes_from: Vec<String>,
-    #[arg(long, hide = true)]
-    device: Vec<String>,
-    #[arg(long, hide = true)]
-    gpus: Option<String>,
-}
-
-impl WithoutArgs {
-    /// The option that cannot be, and why.
-    pub fn refused(&self) -> Option<(&'static str, &'static str)> {
-        const NETWORK: &str = "there is no network in the guest yet";
-        const VOLUMES: &str = "there are no volumes yet";
-        const DEVICES: &str = "a guest has no devices of the host";
-        let network = self.network.as_deref().is_some_and(|name| name != "none");
-        [
-            (network, "--network", NETWORK),
-            (!self.publish.is_empty(), "--publish", NETWORK),
-            (self.publish_all, "--publish-all", NETWORK),
-            (!self.volume.is_empty(), "--volume", VOLUMES),
-            (!self.mount.is_empty(), "--mount", VOLUMES),
-            (!self.volumes_from.is_empty(), "--volumes-from", VOLUMES),
-            (!self.device.is_empty(), "--device", DEVICES),
-            (self.gpus.is_some(), "--gpus", DEVICES),
-        ]
-        .into_iter()
-        .find(|(given, _, _)| *given)
-        .map(|(_, option, why)| (option, why))
-    }
 }

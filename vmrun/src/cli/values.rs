@@ -2,6 +2,11 @@
 
 use std::{ffi::OsString, net::IpAddr, os::unix::ffi::OsStrExt, time::Duration};
 
+use crate::{
+    disk::DiskSize,
+    size::{ByteSize, SizeError},
+};
+
 /// Not such a value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -15,6 +20,10 @@ pub enum ValueError {
     HostAddress(String),
     #[error("{0} is not an ip address")]
     Address(String),
+    #[error("unknown option {0:?}: there is size=SIZE")]
+    Storage(String),
+    #[error(transparent)]
+    Size(#[from] SizeError),
     #[error("failed to parse {0} as a rational number")]
     Number(String),
     #[error("time: invalid duration {0:?}")]
@@ -58,6 +67,20 @@ pub fn address(given: &str) -> Result<String, ValueError> {
         Ok(_) => Ok(given.to_owned()),
         Err(_) => Err(ValueError::Address(given.into())),
     }
+}
+
+/// What memory and swap may be together, in bytes; `-1` for any.
+pub fn memory_swap(given: &str) -> Result<u64, SizeError> {
+    match given {
+        "-1" => Ok(u64::MAX),
+        size => size.parse().map(|ByteSize(bytes)| bytes),
+    }
+}
+
+/// `size=SIZE`
+pub fn storage(given: &str) -> Result<DiskSize, ValueError> {
+    let size = given.strip_prefix("size=").ok_or_else(|| ValueError::Storage(given.into()))?;
+    Ok(size.parse()?)
 }
 
 /// A number of CPUs, of any size.

@@ -11,10 +11,11 @@ use image_store::{Digest, ImageConfig, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Host, changes, print};
+use super::{Host, changes, check_platform, print};
 use crate::{cli::ImportArgs, error::failure, events::Event};
 
 pub fn import(args: &ImportArgs) -> Result<()> {
+    check_platform(args.platform.as_ref())?;
     let name = args.name.as_deref().map(|name| {
         let parsed: Reference =
             name.parse().with_context(|| format!("invalid reference {name:?}"))?;

@@ -41,13 +41,31 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     let text = match args.format.as_deref() {
         None => lines(&info),
         Some("json" | "{{json .}}") => format!("{info}\n"),
-        Some(template) => by(template, &info)? + "\n",
+        Some(template) => by(template, &info, Type::Named("*types.Info"))? + "\n",
     };
     print(&text)
 }
 
-fn by(template: &str, info: &Value) -> Result<String> {
-    let of = Type::Named("*types.Info");
+/// `vmrun version`: client and server are one.
+pub fn version(args: &InfoArgs) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = uname();
+    let side = json!({
+        "Version": version,
+        "Os": "linux",
+        "Arch": "amd64",
+        "KernelVersion": kernel.release().to_string_lossy(),
+    });
+    let both = json!({ "Client": side, "Server": side });
+    let text = match args.format.as_deref() {
+        None | Some("") => format!("vmrun {version}\n"),
+        Some("json" | "{{json .}}") => format!("{both}\n"),
+        Some(template) => by(template, &both, Type::Named("version.versionInfo"))? + "\n",
+    };
+    print(&text)
+}
+
+fn by(template: &str, info: &Value, of: Type) -> Result<String> {
     let format = Format::parse(template);
     let format = format.map_err(|error| failure(64, format!("template parsing error: {error}")))?;
     Ok(format.render(&Subject::of(info, of))?)

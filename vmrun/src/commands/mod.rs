@@ -40,14 +40,14 @@ pub use filters::Filters;
 
 use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::CommandFactory;
-use image_store::{FindError, InUse, Reference, Store};
+use image_store::{FindError, InUse, Platform, Reference, Store};
 use registry::{Config, Credentials, Registries};
 use rustix::io::Errno;
 
 use crate::{
-    cli::{Action, Cli, SystemAction},
+    cli::{Action, Cli, Refused, SystemAction},
     container::Containers,
     descriptors,
     events::{Event, record as record_event},
@@ -55,6 +55,25 @@ use crate::{
     paths::Paths,
     vm_process,
 };
+
+/// An option of Docker's for what vmrun does not have.
+fn refuse(refused: Refused) -> Result<()> {
+    match refused {
+        Some((option, why)) => bail!("{option} cannot be: {why}"),
+        None => Ok(()),
+    }
+}
+
+/// Fails for what no guest here could run.
+fn check_platform(platform: Option<&Platform>) -> Result<()> {
+    let guest = Platform::host();
+    match platform {
+        Some(wanted) if !wanted.fits(&guest) => {
+            bail!("an image for {wanted} cannot be run: a guest is {guest}")
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Does what the command line says; gives the exit status.
 pub fn run(action: Action) -> Result<u8> {
@@ -99,7 +118,7 @@ pub fn run(action: Action) -> Result<u8> {
         Action::ContainerPrune(args) => prune::containers(&args).map(|()| 0),
         Action::System(action) => match action.into_inner() {
             SystemAction::Df(args) => df::df(&args).map(|()| 0),
-            SystemAction::Prune(args) => prune::system(&args).map(|()| 0),
+            SystemAction::Prune(args) => prune::system(&args.images).map(|()| 0),
             SystemAction::Info(args) => info::info(&args).map(|()| 0),
             SystemAction::Events(args) => events::events(&args).map(|()| 0),
             SystemAction::Check(args) => store_check::check(&args),
@@ -107,7 +126,7 @@ pub fn run(action: Action) -> Result<u8> {
         },
         Action::Image(_) | Action::Container(_) => run(action.ungrouped()),
         Action::Doctor => doctor::doctor(),
-        Action::Version => print(concat!("vmrun ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),
+        Action::Version(args) => info::version(&args).map(|()| 0),
         Action::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vmrun", &mut script);

@@ -9,11 +9,12 @@ use registry::{RegistryError, Repository};
 use super::{
     Host, print,
     progress::{Bars, Lines},
-    reference,
+    reference, refuse,
 };
 use crate::{cli::PullArgs, events::Event};
 
 pub fn pull(args: &PullArgs) -> Result<()> {
+    refuse(args.trust.refused())?;
     let host = Host::open()?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let talk = if args.quiet { Talk::None } else { Talk::Stdout };

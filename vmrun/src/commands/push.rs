@@ -16,7 +16,7 @@ use registry::{Pushed, RegistryError, Repository, Upload};
 use super::{
     Host, print,
     progress::{Bars, short},
-    reference,
+    reference, refuse,
 };
 use crate::{cli::PushArgs, events::Event};
 
@@ -24,6 +24,7 @@ use crate::{cli::PushArgs, events::Event};
 const STREAMS: usize = 3;
 
 pub fn push(args: &PushArgs) -> Result<()> {
+    refuse(args.trust.refused())?;
     let host = Host::open()?;
     let image = reference(&args.image)?;
     if image.digest().is_some() {

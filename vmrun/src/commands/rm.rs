@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::{Host, each, kill};
+use super::{Host, each, kill, refuse};
 use crate::{
     cli::{RenameArgs, RmArgs, UpdateArgs},
     container::{ContainerError, ContainerName, NameError, RestartPolicy, Status},
@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub fn rm(args: &RmArgs) -> Result<u8> {
+    refuse(args.link.then_some(("--link", "there are no links between containers")))?;
     let host = Host::open()?;
     each(&args.containers, |name| {
         let found = host.containers.find(name).and_then(|container| {
@@ -89,6 +90,7 @@ fn rename_to(host: &Host, args: &RenameArgs) -> Result<()> {
 }
 
 pub fn update(args: &UpdateArgs) -> Result<u8> {
+    refuse(args.fixed.refused())?;
     let host = Host::open()?;
     let Some(restart) = args.restart else {
         bail!("you must provide one or more flags when using this command");

@@ -107,7 +107,8 @@ fn resources_of(record: &Record) -> Value {
         "KernelMemory": 0,
         "KernelMemoryTCP": 0,
         "MemoryReservation": resources.memory_reservation,
-        "MemorySwap": 0,
+        // Memory and swap together: there is no swap.
+        "MemorySwap": resources.memory_mib << 20,
         "MemorySwappiness": null,
         "OomKillDisable": false,
         "PidsLimit": null,

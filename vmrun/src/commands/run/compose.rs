@@ -4,9 +4,9 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use anyhow::{Context, Result, bail};
-use image_store::ImageConfig;
+use image_store::{Empty, ImageConfig};
 
-use super::{env::Variables, misused};
+use super::{env::Variables, misused, settings::exposed};
 use crate::{cli::ContainerArgs, container::Command, signals};
 
 const SIGTERM: u8 = 15;
@@ -54,6 +54,10 @@ pub fn config(args: &ContainerArgs, image: ImageConfig) -> Result<ImageConfig> {
     }
     config.user = args.user.clone().unwrap_or(config.user);
     config.working_dir = args.workdir.clone().unwrap_or(config.working_dir);
+    for given in &args.expose {
+        let ports = exposed(given)?.into_iter();
+        config.exposed_ports.extend(ports.map(|port| (port, Empty {})));
+    }
     config.stop_signal = args.stop_signal.clone().unwrap_or(config.stop_signal);
     let mut variables = given_variables(args, Variables::default())?;
     for entry in config.env {

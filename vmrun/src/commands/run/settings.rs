@@ -35,6 +35,35 @@ pub fn guest(args: &ContainerArgs) -> Result<GuestSettings> {
     })
 }
 
+/// What is so of each container: no list of system calls, and no security module around its command.
+const SECURITY: &[&str] = &["seccomp=unconfined", "apparmor=unconfined", "label=disable"];
+
+/// `--security-opt`, by `=` or, as of old, by `:`.
+pub fn check_security(options: &[String]) -> Result<()> {
+    for option in options {
+        let known = |known: &&str| *known == option.replacen(':', "=", 1);
+        if !SECURITY.iter().any(known) {
+            bail!("--security-opt {option} cannot be: there are {}", SECURITY.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// The ports that `--expose` names: one, or a range, with its protocol.
+pub fn exposed(given: &str) -> Result<Vec<String>> {
+    if given.contains(':') {
+        return Err(misused(format!("invalid port format for --expose: {given}")));
+    }
+    let (ports, protocol) = given.split_once('/').unwrap_or((given, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last && ["tcp", "udp", "sctp"].contains(&protocol) => {
+            Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+        }
+        _ => Err(misused(format!("invalid range format for --expose: {given}"))),
+    }
+}
+
 /// The streams that whoever stays with the container has of it.
 pub fn attached(args: &ContainerArgs) -> Attached {
     let is = |stream| args.attach.contains(&stream);
@@ -153,6 +182,22 @@ mod tests {
         assert_eq!((guest.tmpfs[0].options.as_str(), guest.shm_bytes), ("size=1m", 1 << 20));
         assert!(super::guest(&args(&["--tmpfs", "run"])).is_err());
         assert!(super::guest(&args(&["--cap-add", "WINGS"])).is_err());
+    }
+
+    #[test]
+    fn security_that_is_so_anyway_can_be_asked_for() {
+        let check = |option: &str| check_security(&[option.to_owned()]);
+        assert!(check("seccomp=unconfined").is_ok() && check("label:disable").is_ok());
+        assert!(check("seccomp=profile.json").is_err() && check("nosuch").is_err());
+    }
+
+    #[test]
+    fn ports_are_exposed_one_by_one_or_in_ranges() {
+        assert_eq!(exposed("80").unwrap(), ["80/tcp"]);
+        assert_eq!(exposed("53-54/udp").unwrap(), ["53/udp", "54/udp"]);
+        for wrong in ["80:80", "x", "9-8", "80/x", ""] {
+            assert!(exposed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
