@@ -103,6 +103,8 @@ mod tests {
             sysctls: vec![("net.core.somaxconn".into(), "1".into())],
             capabilities: 1,
             privileged: false,
+            pids_max: Some(100),
+            no_new_privileges: true,
         }))
     }
 

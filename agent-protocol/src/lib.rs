@@ -41,7 +41,7 @@ pub use stats::{GuestStats, MAX_COMMAND_LINE, MAX_LISTED, ProcessEntry};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; host and agent refuse each other when it differs.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Host vsock port that the agent dials once when it is ready.
 pub const CONTROL_PORT: u32 = 1024;

@@ -35,6 +35,10 @@ pub struct ContainerSpec {
     pub capabilities: u64,
     /// Nothing of the kernel's file systems is hidden or read-only.
     pub privileged: bool,
+    /// Most processes and threads in the container.
+    pub pids_max: Option<u64>,
+    /// Its processes can gain no privileges by what they execute.
+    pub no_new_privileges: bool,
 }
 
 /// A file system in memory.

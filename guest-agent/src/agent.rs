@@ -230,7 +230,12 @@ impl Agent {
             return Ok(());
         }
         self.life = Life::Over;
-        let launch = match self.prepare(&spec.entropy, spec.grow_disk) {
+        let ready = self.prepare(&spec.entropy, spec.grow_disk).and_then(|guest| {
+            let limited = spec.pids_max.map_or(Ok(()), |most| guest.cgroup.limit_processes(most));
+            limited.map_err(|error| format!("cannot limit the container's processes: {error}"))?;
+            Ok(guest)
+        });
+        let launch = match ready {
             Ok(guest) => container::launch(spec, &guest.cgroup),
             Err(message) => return self.fail(ProcessId::INIT, StartFailure::Setup, message),
         };

@@ -234,6 +234,20 @@ fn options_set_the_guest_up() {
     assert!(out.contains("70"), "{out}");
     let out = run(&["--stop-signal", "INT", "--init", "--memory-reservation", "1m"], "echo ok");
     assert_eq!(out.succeeds(), "ok\n");
+    let out = run(&["--pids-limit", "4"], "for i in 1 2 3 4 5; do sleep 9 & done; echo no");
+    assert!(out.output.stdout.is_empty() && out.stderr().contains("can't fork"));
+    let script = "grep NoNewPrivs /proc/self/status";
+    assert_eq!(
+        run(&["--security-opt", "no-new-privileges"], script).succeeds(),
+        "NoNewPrivs:\t1\n"
+    );
+    assert_eq!(
+        run(&["--security-opt", "seccomp=unconfined"], script).succeeds(),
+        "NoNewPrivs:\t0\n"
+    );
+    run(&["--security-opt", "seccomp=profile"], "true").fails(125, &["seccomp=profile"]);
+    run(&["--cpu-shares", "2"], "true").fails(125, &["--cpu-shares"]);
+    run(&["--platform", "linux/arm64"], "true").fails(125, &["linux/arm64", "linux/amd64"]);
     run(&["-p", "80:80"], "true").fails(125, &["--publish", "network"]);
     run(&["-v", "/:/host"], "true").fails(125, &["--volume"]);
     run(&["--sysctl", "no.such.thing=1"], "true").fails(125, &["no.such.thing"]);

@@ -70,6 +70,11 @@ impl ContainerCgroup {
         Ok(Self { directory })
     }
 
+    /// Limits the processes and threads in it.
+    pub(crate) fn limit_processes(&self, most: u64) -> io::Result<()> {
+        write_file(&self.directory, c"pids.max", most.to_string().as_bytes())
+    }
+
     /// The container's cgroup, once more.
     pub(crate) fn reopen() -> io::Result<OwnedFd> {
         open_directory(CONTAINER)

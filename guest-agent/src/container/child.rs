@@ -16,8 +16,8 @@ use rustix::process::{DumpableBehavior, chdir, set_dumpable_behavior, setsid, um
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
 use rustix::thread::{
-    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
 
 use super::command::{Command, CommandError};
@@ -179,6 +179,9 @@ fn become_user(
     switch_user(&identity).map_err(kernel("become the user"))?;
     if identity.uid == 0 {
         capabilities::reduce(rights.capabilities).map_err(kernel("reduce capabilities"))?;
+    }
+    if rights.no_new_privileges {
+        set_no_new_privs(true).map_err(kernel("give up new privileges"))?;
     }
     unblock_signals();
     Ok(Command::look_up(&process.args, environment)?)

@@ -76,11 +76,16 @@ pub(crate) struct Rights {
     limits: Vec<Limit>,
     /// A bit each, by the kernel's numbers.
     capabilities: u64,
+    no_new_privileges: bool,
 }
 
 impl Rights {
     pub(crate) fn of(spec: &ContainerSpec) -> Self {
-        Self { limits: spec.limits.clone(), capabilities: spec.capabilities }
+        Self {
+            limits: spec.limits.clone(),
+            capabilities: spec.capabilities,
+            no_new_privileges: spec.no_new_privileges,
+        }
     }
 }
 

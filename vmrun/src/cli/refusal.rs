@@ -177,6 +177,8 @@ mod tests {
         let invalid =
             "invalid argument \"=x\" for \"-e, --env\" flag: invalid environment variable: =x";
         refused("vmrun create -e =x busybox", 125, invalid);
+        let invalid = "invalid argument \"x\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR";
+        refused("vmrun run -a x busybox", 125, invalid);
         refused("vmrun create --restart x busybox", 1, "vmrun: invalid restart policy 'x'");
         refused("vmrun run --restart x busybox", 125, "vmrun: invalid restart policy 'x'");
         let count = "vmrun: maximum retry count must be an integer";

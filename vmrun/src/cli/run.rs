@@ -1,6 +1,6 @@
 //! The words of `run` and `create`.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use agent_protocol::Limit;
 use clap::{
@@ -12,7 +12,10 @@ use image_store::Platform;
 
 use crate::{client::DetachKeys, container::RestartPolicy, disk::DiskSize, limits, size::ByteSize};
 
-use super::{PullPolicy, TrustArgs, WithoutArgs, values};
+use super::{
+    PullPolicy, TrustArgs, WithoutArgs,
+    values::{self, ValueError},
+};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -51,7 +54,7 @@ pub struct ContainerArgs {
     #[arg(short, long)]
     pub tty: bool,
     /// Streams to attach: stdin, stdout, stderr
-    #[arg(short, long, value_name = "STREAM", value_enum, ignore_case = true)]
+    #[arg(short, long, value_name = "STREAM")]
     pub attach: Vec<AttachedStream>,
     /// Set an environment variable; without a value, pass it on from here
     #[arg(
@@ -199,7 +202,10 @@ pub struct ContainerArgs {
     /// size=SIZE, the same as --disk-size SIZE
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::storage)]
     pub storage_opt: Vec<DiskSize>,
-    /// Accepted as in Docker where it asks for what is so: seccomp, apparmor and label unconfined
+    /// Most processes in the container; 0 or -1 for any number
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// no-new-privileges, or what is so anyway: seccomp=unconfined, apparmor=unconfined, label=disable
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     #[command(flatten)]
@@ -216,9 +222,22 @@ pub struct ContainerArgs {
     pub command: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachedStream {
     Stdin,
     Stdout,
     Stderr,
+}
+
+impl FromStr for AttachedStream {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.to_ascii_lowercase().as_str() {
+            "stdin" => Ok(Self::Stdin),
+            "stdout" => Ok(Self::Stdout),
+            "stderr" => Ok(Self::Stderr),
+            _ => Err(ValueError::Stream),
+        }
+    }
 }

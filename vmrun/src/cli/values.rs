@@ -20,6 +20,8 @@ pub enum ValueError {
     HostAddress(String),
     #[error("{0} is not an ip address")]
     Address(String),
+    #[error("valid streams are STDIN, STDOUT and STDERR")]
+    Stream,
     #[error("unknown option {0:?}: there is size=SIZE")]
     Storage(String),
     #[error(transparent)]

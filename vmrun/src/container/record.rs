@@ -78,6 +78,10 @@ pub struct GuestSettings {
     pub privileged: bool,
     /// `--init`: the agent reaps what is orphaned anyway.
     pub init: bool,
+    /// `--pids-limit`, where it is one.
+    pub pids_limit: Option<u64>,
+    /// `--security-opt`, as they were given.
+    pub security_options: Vec<String>,
 }
 
 impl Default for GuestSettings {
@@ -93,7 +97,18 @@ impl Default for GuestSettings {
             cap_drop: Vec::new(),
             privileged: false,
             init: false,
+            pids_limit: None,
+            security_options: Vec::new(),
         }
+    }
+}
+
+impl GuestSettings {
+    /// `--security-opt no-new-privileges`
+    pub fn no_new_privileges(&self) -> bool {
+        const ON: &[&str] = &["no-new-privileges", "no-new-privileges=true"];
+        let is_on = |option: &String| ON.contains(&option.replacen(':', "=", 1).as_str());
+        self.security_options.iter().any(is_on)
     }
 }
 

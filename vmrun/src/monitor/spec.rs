@@ -38,6 +38,8 @@ pub fn container(record: &Record, size: Option<WindowSize>) -> Result<ContainerS
         sysctls: guest.sysctls.clone(),
         capabilities: capabilities::of(guest)?,
         privileged: guest.privileged,
+        pids_max: guest.pids_limit,
+        no_new_privileges: guest.no_new_privileges(),
     })
 }
 

@@ -41,7 +41,7 @@ pub fn show(record: &Record) -> Value {
         "Privileged": guest.privileged,
         "PublishAllPorts": false,
         "ReadonlyRootfs": guest.read_only,
-        "SecurityOpt": null,
+        "SecurityOpt": or_null(guest.security_options.clone()),
     });
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let tmpfs = guest.tmpfs.iter();
@@ -111,7 +111,7 @@ fn resources_of(record: &Record) -> Value {
         "MemorySwap": resources.memory_mib << 20,
         "MemorySwappiness": null,
         "OomKillDisable": false,
-        "PidsLimit": null,
+        "PidsLimit": record.guest.pids_limit,
     })
 }
 

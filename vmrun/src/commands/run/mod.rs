@@ -93,7 +93,6 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     let name = args.name.as_deref().filter(|name| !name.is_empty()).map(str::parse).transpose()?;
     let resources = resources(&args)?;
     let guest = settings::guest(&args)?;
-    settings::check_security(&args.security_opt)?;
     let log = LogConfig::parse(args.log_driver.as_deref(), &args.log_opt)?;
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;
     let (_lease, image) = lease_image(host, &args.image, args.pull)?;

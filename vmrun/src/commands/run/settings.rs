@@ -16,6 +16,7 @@ use crate::{
 
 /// How the guest is set up.
 pub fn guest(args: &ContainerArgs) -> Result<GuestSettings> {
+    check_security(&args.security_opt)?;
     let settings = GuestSettings {
         read_only: args.read_only,
         tmpfs: args.tmpfs.iter().map(|given| tmpfs(given)).collect::<Result<_>>()?,
@@ -26,6 +27,12 @@ pub fn guest(args: &ContainerArgs) -> Result<GuestSettings> {
         cap_drop: args.cap_drop.clone(),
         privileged: args.privileged,
         init: args.init,
+        // Docker's words for no limit.
+        pids_limit: args
+            .pids_limit
+            .and_then(|most| u64::try_from(most).ok())
+            .filter(|most| *most > 0),
+        security_options: args.security_opt.clone(),
         ..GuestSettings::default()
     };
     capabilities::of(&settings)?;
@@ -35,15 +42,23 @@ pub fn guest(args: &ContainerArgs) -> Result<GuestSettings> {
     })
 }
 
-/// What is so of each container: no list of system calls, and no security module around its command.
-const SECURITY: &[&str] = &["seccomp=unconfined", "apparmor=unconfined", "label=disable"];
+/// What is so of each container (no list of system calls and no security module is around its command)
+/// and what can be asked for.
+const SECURITY: &[&str] = &[
+    "seccomp=unconfined",
+    "apparmor=unconfined",
+    "label=disable",
+    "no-new-privileges",
+    "no-new-privileges=true",
+    "no-new-privileges=false",
+];
 
 /// `--security-opt`, by `=` or, as of old, by `:`.
-pub fn check_security(options: &[String]) -> Result<()> {
+fn check_security(options: &[String]) -> Result<()> {
     for option in options {
         let known = |known: &&str| *known == option.replacen(':', "=", 1);
         if !SECURITY.iter().any(known) {
-            bail!("--security-opt {option} cannot be: there are {}", SECURITY.join(", "));
+            bail!("--security-opt {option} cannot be: there are {}", SECURITY[..4].join(", "));
         }
     }
     Ok(())
@@ -189,6 +204,16 @@ mod tests {
         let check = |option: &str| check_security(&[option.to_owned()]);
         assert!(check("seccomp=unconfined").is_ok() && check("label:disable").is_ok());
         assert!(check("seccomp=profile.json").is_err() && check("nosuch").is_err());
+        let gains =
+            |option| !guest(&args(&["--security-opt", option])).unwrap().no_new_privileges();
+        assert!(!gains("no-new-privileges") && !gains("no-new-privileges:true"));
+        assert!(gains("no-new-privileges=false") && gains("label=disable"));
+    }
+
+    #[test]
+    fn no_limit_of_processes_is_0_or_less() {
+        let limit = |most| guest(&args(&["--pids-limit", most])).unwrap().pids_limit;
+        assert_eq!((limit("5"), limit("0"), limit("-1")), (Some(5), None, None));
     }
 
     #[test]
