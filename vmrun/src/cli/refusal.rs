@@ -172,6 +172,9 @@ mod tests {
         refused("vmrun ps -n", 125, "flag needs an argument: 'n' in -n");
         let invalid = "invalid argument \"x\" for \"-t, --time\" flag: strconv.ParseInt: parsing \"x\": invalid syntax";
         refused("vmrun stop -t x one", 125, invalid);
+        let invalid =
+            "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name";
+        refused("vmrun run -l =x busybox", 125, invalid);
         let invalid = "invalid argument \"x\" for \"-a, --all\" flag: strconv.ParseBool: parsing \"x\": invalid syntax";
         refused("vmrun ps --all=x", 125, invalid);
         let invalid =

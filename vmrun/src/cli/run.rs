@@ -84,7 +84,7 @@ pub struct ContainerArgs {
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,
     /// Set a label
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = values::label)]
     pub label: Vec<String>,
     /// Read labels from a file
     #[arg(long, value_name = "FILE")]

@@ -12,6 +12,8 @@ use crate::{
 pub enum ValueError {
     #[error("invalid environment variable: {0}")]
     Variable(String),
+    #[error("invalid label '{0}': empty name")]
+    Label(String),
     #[error("sysctl '{0}' is not whitelisted")]
     Sysctl(String),
     #[error("bad format for add-host: {0:?}")]
@@ -41,6 +43,14 @@ pub fn variable(given: OsString) -> Result<OsString, ValueError> {
     match given.as_bytes() {
         [] | [b'=', ..] => Err(ValueError::Variable(given.to_string_lossy().into_owned())),
         _ => Ok(given),
+    }
+}
+
+/// `NAME=VALUE`, or `NAME`.
+pub fn label(given: &str) -> Result<String, ValueError> {
+    match given.is_empty() || given.starts_with('=') {
+        true => Err(ValueError::Label(given.into())),
+        false => Ok(given.into()),
     }
 }
 
