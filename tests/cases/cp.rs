@@ -358,3 +358,26 @@ fn summary_is_shown_on_a_terminal_only() {
     let place = scene.path("f").display().to_string();
     terminal.shows(&format!("Successfully copied 2.05kB to {place}"));
 }
+
+#[test]
+fn all_files_are_exported_and_make_an_image() {
+    let scene = Scene::running("exported", "echo mine > /own; chown 5:6 /own; rm /bin/vi");
+    let file = scene.here.path().join("all.tar");
+    let path = file.to_str().unwrap();
+    vmrun(["export", "-o", path, &scene.name.0]).run().succeeds();
+    let listed = Command::new("tar").args(["-tvf", path]).output().unwrap();
+    assert!(listed.status.success());
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let own = listed.lines().find(|line| line.ends_with("own")).unwrap();
+    assert!(own.starts_with("-rw-r--r-- 5/6 "), "{own}");
+    assert!(!listed.contains("bin/vi ") && listed.contains("bin/busybox"), "{listed}");
+    scene.stop();
+    let archive = vmrun(["export", &scene.name.0]).run().exits(0).output.stdout;
+    let flat =
+        vmrun(["import", "-c", "CMD [\"cat\", \"/own\"]", "-"]).input(archive).run().succeeds();
+    assert_eq!(vmrun(["run", "--rm", flat.trim()]).run().succeeds(), "mine\n");
+    vmrun(["rmi", flat.trim()]).run().succeeds();
+    vmrun(["export", "nosuch"]).run().fails(1, &["No such container: nosuch"]);
+    let nowhere = ["export", "-o", "/nosuch/file", &scene.name.0];
+    vmrun(nowhere).run().fails(1, &["invalid output path"]);
+}

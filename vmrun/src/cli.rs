@@ -34,7 +34,7 @@ pub use without::*;
 
 /// Commands of Docker's that people type and vmrun does not have: named, so that they are neither
 /// looked for as images nor guessed at.
-const NOT_YET: &[&str] = &["build", "export", "network", "search", "volume"];
+const NOT_YET: &[&str] = &["build", "network", "search", "volume"];
 
 /// Commands that vmrun starts itself with.
 const INTERNAL: &[&str] = &["monitor", "vmm"];
@@ -117,6 +117,10 @@ pub enum Action {
         after_help = "Example:\n  vmrun commit -m 'with curl' -c 'CMD [\"curl\"]' web mine:1"
     )]
     Commit(Later<CommitArgs>),
+    /// Write all files of a container, running or not, to a tar archive
+    #[command(after_help = "Examples:\n  vmrun export -o web.tar web\n  \
+        vmrun export web | vmrun import - flat:1")]
+    Export(Later<ExportArgs>),
     /// Run a command in a running container
     #[command(after_help = "Examples:\n  vmrun exec -it web sh\n  vmrun exec db pg_dump app")]
     Exec(Later<ExecArgs>),

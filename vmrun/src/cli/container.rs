@@ -48,6 +48,14 @@ pub struct ContainersArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// File to write, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    pub container: String,
+}
+
+#[derive(Debug, Args)]
 pub struct RmArgs {
     /// Kill a container that is running
     #[arg(short, long)]

@@ -7,8 +7,9 @@ use image_store::Platform;
 
 use super::{
     Action, AttachArgs, CommitArgs, ContainersArgs, CpArgs, CreateArgs, DiffArgs, EventsArgs,
-    ExecArgs, Filter, InfoArgs, KillArgs, Later, LoadArgs, LogsArgs, PortArgs, PsArgs, PullArgs,
-    PushArgs, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+    ExecArgs, ExportArgs, Filter, InfoArgs, KillArgs, Later, LoadArgs, LogsArgs, PortArgs, PsArgs,
+    PullArgs, PushArgs, RenameArgs, RmArgs, RunArgs, StartArgs, StatsArgs, StopArgs, TopArgs,
+    UpdateArgs,
 };
 
 #[derive(Debug, Args)]
@@ -255,6 +256,8 @@ pub enum ContainerAction {
     Diff(Later<DiffArgs>),
     /// Copy files between a container, running or not, and here
     Cp(Later<CpArgs>),
+    /// Write all files of a container, running or not, to a tar archive
+    Export(Later<ExportArgs>),
     /// Run a command in a running container
     Exec(Later<ExecArgs>),
     /// Stop one or more running containers
@@ -346,6 +349,7 @@ impl From<ContainerAction> for Action {
             ContainerAction::Commit(args) => Self::Commit(args),
             ContainerAction::Diff(args) => Self::Diff(args),
             ContainerAction::Cp(args) => Self::Cp(args),
+            ContainerAction::Export(args) => Self::Export(args),
             ContainerAction::Exec(args) => Self::Exec(args),
             ContainerAction::Stop(args) => Self::Stop(args),
             ContainerAction::Kill(args) => Self::Kill(args),

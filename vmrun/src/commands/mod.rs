@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod events;
 mod exec;
+mod export;
 mod filters;
 mod history;
 mod images;
@@ -83,6 +84,7 @@ pub fn run(action: Action) -> Result<u8> {
         Action::Start(args) => start::start(&args),
         Action::Attach(args) => start::attach(&args),
         Action::Cp(args) => cp::cp(&args).map(|()| 0),
+        Action::Export(args) => export::export(&args).map(|()| 0),
         Action::Exec(args) => exec::exec(args.into_inner()),
         Action::Stop(args) => kill::stop(&args),
         Action::Restart(args) => kill::restart(&args),

@@ -34,7 +34,7 @@ pub fn save(args: &SaveArgs) -> Result<()> {
 
 /// The file is the whole archive or what it was before; something else than a file, such as
 /// `/dev/null`, is written to.
-fn save_to(path: &Path, save: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+pub fn save_to(path: &Path, save: impl FnOnce(&File) -> Result<()>) -> Result<()> {
     let shown = path.display();
     if path.is_dir() {
         return Err(failure(1, format!("invalid output path: {shown:?} is a directory")));
