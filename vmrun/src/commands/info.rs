@@ -41,7 +41,7 @@ pub fn info(args: &InfoArgs) -> Result<()> {
     let text = match args.format.as_deref() {
         None => lines(&info),
         Some("json" | "{{json .}}") => format!("{info}\n"),
-        Some(template) => by(template, &info, Type::Named("*types.Info"))? + "\n",
+        Some(template) => by(template, &info, Type::Named("system.info"))? + "\n",
     };
     print(&text)
 }
@@ -60,7 +60,7 @@ pub fn version(args: &InfoArgs) -> Result<()> {
     let text = match args.format.as_deref() {
         None | Some("") => format!("vmrun {version}\n"),
         Some("json" | "{{json .}}") => format!("{both}\n"),
-        Some(template) => by(template, &both, Type::Named("version.versionInfo"))? + "\n",
+        Some(template) => by(template, &both, Type::Named("system.versionInfo"))? + "\n",
     };
     print(&text)
 }
@@ -68,7 +68,14 @@ pub fn version(args: &InfoArgs) -> Result<()> {
 fn by(template: &str, info: &Value, of: Type) -> Result<String> {
     let format = Format::parse(template);
     let format = format.map_err(|error| failure(64, format!("template parsing error: {error}")))?;
-    Ok(format.render(&Subject::of(info, of))?)
+    match format.render(&Subject::of(info, of)) {
+        Ok(text) => Ok(text),
+        Err(error) => {
+            // As in Docker, there is a line all the same.
+            print("\n")?;
+            Err(error.into())
+        }
+    }
 }
 
 fn gather(host: &Host) -> Result<Value> {

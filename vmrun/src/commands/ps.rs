@@ -13,6 +13,7 @@ use super::{
     filters::Filters,
     listing::{Listing, go_time, shorten, since},
     print,
+    run::settings::exposed,
 };
 use crate::{
     cli::PsArgs,
@@ -43,7 +44,7 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 /// Filters by what no container here has.
-const OF_NONE: &[&str] = &["expose", "publish", "volume"];
+const OF_NONE: &[&str] = &["publish", "volume"];
 /// The network of every container.
 const NETWORK: &str = "none";
 /// All that Docker has; none here is ever removing or dead.
@@ -218,6 +219,7 @@ impl Wanted {
             && self.filters.fits("name", is_named)
             && self.filters.fits("status", |state| state == status.word())
             && self.filters.fits("health", |wanted| wanted == health)
+            && self.filters.fits("expose", |wanted| is_exposed(record, wanted))
             && self.filters.fits("network", |wanted| wanted == NETWORK)
             && self.filters.fits("is-task", |wanted| switch(wanted) == Some(false))
             && self.filters.of("label").all(|label| has_label(record, label))
@@ -238,6 +240,12 @@ fn switch(text: &str) -> Option<bool> {
         "0" | "false" => Some(false),
         _ => None,
     }
+}
+
+/// Whether the config says that the command listens on one of these ports.
+fn is_exposed(record: &Record, wanted: &str) -> bool {
+    let ports = exposed(wanted).unwrap_or_default();
+    ports.iter().any(|port| record.config.exposed_ports.contains_key(port))
 }
 
 /// Whether a container has a label, with this value where one is given.

@@ -11,7 +11,6 @@ use crate::{
 };
 
 pub fn rm(args: &RmArgs) -> Result<u8> {
-    refuse(args.link.then_some(("--link", "there are no links between containers")))?;
     let host = Host::open()?;
     each(&args.containers, |name| {
         let found = host.containers.find(name).and_then(|container| {
@@ -29,6 +28,10 @@ pub fn rm(args: &RmArgs) -> Result<u8> {
             }
             found => found?,
         };
+        if args.link {
+            // Docker's words: there are no other links here.
+            bail!("Conflict, cannot remove the default link name of the container");
+        }
         let id = &container.record.id;
         if args.force {
             kill::kill_now(&host, &container);

@@ -256,7 +256,7 @@ fn check_swap(args: &ContainerArgs) -> Result<()> {
     }
     match args.memory_swappiness {
         Some(wrong) if !(-1..=100).contains(&wrong) => {
-            bail!("Invalid value: {wrong}, valid memory swappiness range is 0-100")
+            Err(misused(format!("invalid value: {wrong}. Valid memory swappiness range is 0-100")))
         }
         _ => Ok(()),
     }
@@ -266,7 +266,7 @@ fn check_swap(args: &ContainerArgs) -> Result<()> {
 fn cpus(args: &ContainerArgs) -> Result<Option<f64>> {
     let given = |value: Option<i64>| value.filter(|&value| value != 0);
     let (period, quota) = (given(args.cpu_period), given(args.cpu_quota));
-    let both = |name| format!("Conflicting options: Nano CPUs and CPU {name} cannot both be set.");
+    let both = |name| format!("Conflicting options: Nano CPUs and CPU {name} cannot both be set");
     match args.cpus {
         Some(_) if period.is_some() => bail!(both("Period")),
         Some(_) if quota.is_some() => bail!(both("Quota")),
@@ -329,8 +329,8 @@ mod tests {
         assert_eq!(cpus("--cpu-quota -1").unwrap().1, None);
         assert_eq!(cpus("--cpu-period 50000").unwrap().1, None);
         for (line, words) in [
-            ("--cpus 1 --cpu-quota 5000", "Nano CPUs and CPU Quota cannot both be set."),
-            ("--cpus 1 --cpu-period 5000", "Nano CPUs and CPU Period cannot both be set."),
+            ("--cpus 1 --cpu-quota 5000", "Nano CPUs and CPU Quota cannot both be set"),
+            ("--cpus 1 --cpu-period 5000", "Nano CPUs and CPU Period cannot both be set"),
             ("--cpu-quota 10", "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
             ("--cpu-quota 5000 --cpu-period 10", "or larger than 1s (i.e. 1000000)"),
             ("--cpu-quota 900000", "as a VM has at most 8 CPUs"),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use agent_protocol::Tmpfs;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::misused;
 use crate::{
@@ -58,6 +58,13 @@ fn check_security(options: &[String]) -> Result<()> {
     for option in options {
         let known = |known: &&str| *known == option.replacen(':', "=", 1);
         if !SECURITY.iter().any(known) {
+            let name = option.split(['=', ':']).next().unwrap_or_default();
+            if !["seccomp", "apparmor", "label", "no-new-privileges"].contains(&name) {
+                return match option.contains(['=', ':']) {
+                    true => Err(anyhow!("invalid --security-opt 2: {option:?}")),
+                    false => Err(misused(format!("Invalid --security-opt: {option:?}"))),
+                };
+            }
             bail!("--security-opt {option} cannot be: there are {}", SECURITY[..4].join(", "));
         }
     }
@@ -71,12 +78,20 @@ pub fn exposed(given: &str) -> Result<Vec<String>> {
     }
     let (ports, protocol) = given.split_once('/').unwrap_or((given, "tcp"));
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) if first <= last && ["tcp", "udp", "sctp"].contains(&protocol) => {
-            Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-        }
-        _ => Err(misused(format!("invalid range format for --expose: {given}"))),
+    let wrong =
+        |why: String| misused(format!("invalid range format for --expose: {given}, error: {why}"));
+    let number = |text: &str| {
+        let syntax = |_| wrong(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+        text.parse::<u16>().map_err(syntax)
+    };
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err(wrong(format!("Invalid range specified for the Port: {ports}")));
     }
+    if !["tcp", "udp", "sctp"].contains(&protocol) {
+        return Err(wrong(format!("Invalid proto: {protocol}")));
+    }
+    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
 /// The streams that whoever stays with the container has of it.
