@@ -39,10 +39,8 @@ impl Listing {
             }
             "json" => Ok(self.rows.iter().map(|row| format!("{row}\n")).collect()),
             template => match template.strip_prefix(TABLE) {
-                Some(template) if template.starts_with([' ', '\t', '\\']) => {
-                    self.columns_by(template)
-                }
-                _ => self.lines_by(template),
+                Some(template) => self.columns_by(template),
+                None => self.lines_by(template),
             },
         }
     }
@@ -164,6 +162,7 @@ mod tests {
             (Some("json"), "{\"ID\":\"1\",\"Tag\":\"a\",\"Size\":\"5B\"}\n"),
             (Some("{{.Tag}}"), "a\n"),
             (Some("table {{.ID}}\\t{{.Size}}"), "IMAGE ID   SIZE\n1          5B\n"),
+            (Some("table{{.Tag}}"), "TAG\na\n"),
             (Some("{{.ID}}\\n{{.Tag}}"), "1\na\n"),
             (Some("{{.Label \"org.my-tier\"}}{{.Label \"absent\"}}"), "front\n"),
             (
