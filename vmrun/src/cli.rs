@@ -237,7 +237,7 @@ pub struct PsArgs {
     /// Do not shorten ids and commands
     #[arg(long)]
     pub no_trunc: bool,
-    /// Only some: id=, name=, label=, status=, exited=, ancestor=, before=, since=, health=, expose=, network=
+    /// Only some: id=, name=, label=, status=, exited=, ancestor=, before=, since=, health=, network=
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub filter: Vec<Filter>,
     /// The newest containers, as many as this, running or not

@@ -13,7 +13,6 @@ use super::{
     filters::Filters,
     listing::{Listing, go_time, shorten, since},
     print,
-    run::settings::exposed,
 };
 use crate::{
     cli::PsArgs,
@@ -44,7 +43,7 @@ const FILTERS: &[&str] = &[
     "volume",
 ];
 /// Filters by what no container here has.
-const OF_NONE: &[&str] = &["publish", "volume"];
+const OF_NONE: &[&str] = &["expose", "publish", "volume"];
 /// The network of every container.
 const NETWORK: &str = "none";
 /// All that Docker has; none here is ever removing or dead.
@@ -219,7 +218,6 @@ impl Wanted {
             && self.filters.fits("name", is_named)
             && self.filters.fits("status", |state| state == status.word())
             && self.filters.fits("health", |wanted| wanted == health)
-            && self.filters.fits("expose", |wanted| is_exposed(record, wanted))
             && self.filters.fits("network", |wanted| wanted == NETWORK)
             && self.filters.fits("is-task", |wanted| switch(wanted) == Some(false))
             && self.filters.of("label").all(|label| has_label(record, label))
@@ -240,12 +238,6 @@ fn switch(text: &str) -> Option<bool> {
         "0" | "false" => Some(false),
         _ => None,
     }
-}
-
-/// Whether the config says that the command listens on one of these ports.
-fn is_exposed(record: &Record, wanted: &str) -> bool {
-    let ports = exposed(wanted).unwrap_or_default();
-    ports.iter().any(|port| record.config.exposed_ports.contains_key(port))
 }
 
 /// Whether a container has a label, with this value where one is given.
