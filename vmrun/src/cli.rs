@@ -36,6 +36,12 @@ pub use without::*;
 /// looked for as images nor guessed at.
 const NOT_YET: &[&str] = &["build", "network", "search", "volume"];
 
+/// More of those, that nobody types by mistake for another. Not `node`: that is an image.
+const NOT_AT_ALL: &[&str] = &[
+    "builder", "buildx", "compose", "config", "context", "manifest", "plugin", "secret", "service",
+    "stack", "swarm", "trust",
+];
+
 /// Commands that vmrun starts itself with.
 const INTERNAL: &[&str] = &["monitor", "vmm"];
 
@@ -292,7 +298,7 @@ pub fn classify(word: &str) -> Word {
     if Action::has_subcommand(word) || word == "help" {
         return Word::Command;
     }
-    if NOT_YET.contains(&word) {
+    if NOT_YET.contains(&word) || NOT_AT_ALL.contains(&word) {
         return Word::NotYet;
     }
     let cli = Cli::command();
@@ -347,6 +353,9 @@ mod tests {
             ("run", Word::Command),
             ("exec", Word::Command),
             ("build", Word::NotYet),
+            ("compose", Word::NotYet),
+            ("slack", Word::Image),
+            ("node", Word::Image),
             ("stpo", Word::Mistyped("stop".into())),
             ("iamges", Word::Mistyped("images".into())),
             ("strat", Word::Mistyped("start".into())),
