@@ -14,7 +14,7 @@ mod switches;
 pub mod values;
 mod without;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -333,6 +333,21 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// What of some words is no command's name, from the first such word on.
+pub fn unknown_words(words: &[OsString]) -> Option<String> {
+    let mut command = Cli::command();
+    command.build();
+    for (at, word) in words.iter().enumerate() {
+        let next = command.find_subcommand(word).filter(|next| !next.is_hide_set()).cloned();
+        let Some(next) = next else {
+            let rest: Vec<_> = words[at..].iter().map(|word| word.to_string_lossy()).collect();
+            return Some(rest.join(" "));
+        };
+        command = next;
+    }
+    None
+}
+
 /// Whether a word is one of the commands that vmrun starts itself with.
 pub fn is_internal(word: &str) -> bool {
     INTERNAL.contains(&word)
@@ -345,6 +360,20 @@ mod tests {
     #[test]
     fn command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_there_for_commands() {
+        let unknown = |line: &str| {
+            let words: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
+            unknown_words(&words)
+        };
+        for known in ["", "run", "container ls", "system prune", "system service install"] {
+            assert_eq!(unknown(known), None, "{known}");
+        }
+        assert_eq!(unknown("nosuch").as_deref(), Some("nosuch"));
+        assert_eq!(unknown("container nosuch more").as_deref(), Some("nosuch more"));
+        assert_eq!(unknown("monitor").as_deref(), Some("monitor"));
     }
 
     #[test]

@@ -56,10 +56,14 @@ fn main() -> ExitCode {
 fn parse(arguments: &[OsString]) -> Result<Action, u8> {
     let mut arguments = arguments.to_vec();
     if let Some(word) = arguments.get(1).and_then(|word| word.to_str()) {
-        let global = matches!(word, "--help" | "-h" | "--version" | "-V");
+        // With words after it, -v is a volume of an image that is to be run.
+        let version = word == "-v" && arguments.len() == 2;
+        let global = version || matches!(word, "--help" | "-h" | "--version" | "-V");
         let image = if word.starts_with('-') { !global } else { image_meant(word)? };
-        if word == "help" {
-            arguments[1] = "--help".into();
+        if version {
+            arguments[1] = "--version".into();
+        } else if word == "help" {
+            arguments = help(&arguments)?;
         } else if image {
             arguments.insert(1, "run".into());
         }
@@ -84,6 +88,17 @@ fn parse(arguments: &[OsString]) -> Result<Action, u8> {
             }
         };
     }
+}
+
+/// `help run` is `run --help`.
+fn help(arguments: &[OsString]) -> Result<Vec<OsString>, u8> {
+    let words = arguments.get(2..).unwrap_or_default();
+    let Some(unknown) = cli::unknown_words(words) else {
+        let help = arguments.first().into_iter().chain(words).cloned();
+        return Ok(help.chain(["--help".into()]).collect());
+    };
+    eprintln!("unknown help topic: {unknown}");
+    Err(1)
 }
 
 /// Whether the first word is an image, not a command. A word that looks like a mistyped command is
