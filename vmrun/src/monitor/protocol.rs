@@ -159,7 +159,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for a message; `None` when the other end is gone.
+    /// Waits for a message; `None` when the other end is gone. What it sent before is received even if
+    /// it left without having read everything itself.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -168,7 +169,8 @@ impl Connection {
             let mut into = [IoSliceMut::new(&mut bytes)];
             let flags = RecvFlags::CMSG_CLOEXEC;
             match rustix::net::recvmsg(&self.0, &mut into, &mut ancillary, flags) {
-                Err(rustix::io::Errno::INTR) => {}
+                // The latter is told once, ahead of what is still to be received.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 other => break other?,
             }
         };
@@ -287,6 +289,16 @@ mod tests {
         assert_eq!((request, fds.len()), (Request::Signal(15), 0));
         drop(client);
         assert!(monitor.receive::<Request>().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_of_one_that_did_not_listen_arrive() {
+        let (client, monitor) = Connection::pair().unwrap();
+        client.send(&Request::Signal(15), &[]).unwrap();
+        monitor.send(&Event::Started, &[]).unwrap();
+        drop(monitor);
+        assert_eq!(client.receive().unwrap().map(|(event, _)| event), Some(Event::Started));
+        assert!(client.receive::<Event>().unwrap().is_none());
     }
 
     #[test]
