@@ -115,8 +115,13 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
             Ok(())
         }
         Err(error) => {
-            let message = format!("{error:#}");
-            tenure.settle(Some(Exit { status: FAILED, oom_killed: false, error: Some(message) }));
+            let exit = || Exit {
+                status: FAILED,
+                oom_killed: false,
+                error: Some(format!("{error:#}")),
+            };
+            // One whose files alone were wanted stays what it was.
+            tenure.settle((!hold).then(exit));
             Err(error)
         }
     }
