@@ -143,6 +143,9 @@ pub struct Outcome {
     pub exit: Option<Exit>,
 }
 
+/// Takes what is worth a record; fails where it cannot be recorded.
+pub type Recorder<'a> = &'a dyn Fn(Milestone) -> Result<()>;
+
 pub struct Life<'a> {
     record: Record,
     runtime: PathBuf,
@@ -150,7 +153,9 @@ pub struct Life<'a> {
     clients: Clients,
     agent: Agent,
     vm: VmProcess,
-    note: &'a dyn Fn(Milestone),
+    recorder: Recorder<'a>,
+    /// That something is not on record has been told.
+    told: bool,
     phase: Phase,
     /// When the guest is given up on; none while the command runs.
     deadline: Option<Instant>,
@@ -175,6 +180,11 @@ pub struct Life<'a> {
     checker: Option<Checker>,
 }
 
+/// What is told of a record that could not be made.
+pub fn unrecorded(error: &anyhow::Error) -> Event {
+    Event::Notice(format!("what became of the container is not on record: {error:#}"))
+}
+
 /// What a run is made of.
 pub struct Parts {
     pub record: Record,
@@ -188,8 +198,8 @@ pub struct Parts {
 }
 
 impl<'a> Life<'a> {
-    /// A run that begins now; `note` is told what is worth a record.
-    pub fn new(parts: Parts, note: &'a dyn Fn(Milestone)) -> Self {
+    /// A run that begins now; `recorder` is told what is worth a record.
+    pub fn new(parts: Parts, recorder: Recorder<'a>) -> Self {
         let Parts { record, runtime, log, happened, clients, agent, vm, patience } = parts;
         Self {
             streams: Streams::new(record.command.stdin_once, log),
@@ -200,7 +210,8 @@ impl<'a> Life<'a> {
             clients,
             agent,
             vm,
-            note,
+            recorder,
+            told: false,
             phase: Phase::Booting,
             deadline: Some(Instant::now() + patience.boot),
             kill_at: None,
@@ -348,7 +359,7 @@ impl<'a> Life<'a> {
                 if over.is_none() && !self.hold {
                     // A reader that is stuck does not hold up the record.
                     if let Some(exit) = exited(status, None).exit {
-                        (self.note)(Milestone::Ended(exit));
+                        self.note(Milestone::Ended(exit));
                     }
                 }
                 over
@@ -374,6 +385,16 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// Has something recorded. Where that fails nothing ends, but the first time the user is told.
+    fn note(&mut self, milestone: Milestone) {
+        if let Err(error) = (self.recorder)(milestone)
+            && !self.told
+        {
+            self.told = true;
+            self.clients.tell(&unrecorded(&error));
+        }
+    }
+
     fn started(&mut self) {
         self.deadline = None;
         if self.hold {
@@ -387,7 +408,7 @@ impl<'a> Life<'a> {
         if let Some(checker) = &mut self.checker {
             checker.begin();
         }
-        (self.note)(Milestone::Started);
+        self.note(Milestone::Started);
         self.clients.tell(&Event::Started);
     }
 

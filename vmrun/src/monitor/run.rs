@@ -17,7 +17,7 @@ use super::{
     CONTROL_SOCKET,
     clients::{Asked, Clients},
     guest::Agent,
-    life::{Events, FAILED, Happened, Life, Milestone, Outcome, Parts},
+    life::{Events, FAILED, Happened, Life, Milestone, Outcome, Parts, unrecorded},
     patience::Patience,
     protocol::{Connection, Event, Listener, Request},
     rest,
@@ -110,18 +110,18 @@ fn start_to_end(id: &str, first: &Connection) -> Result<()> {
     let _ = std::fs::remove_dir_all(&tenure.runtime);
     match lived {
         Ok((clients, outcome)) => {
-            tenure.settle(outcome.exit);
+            if let Err(error) = tenure.settle(outcome.exit) {
+                clients.tell(&unrecorded(&error));
+            }
             clients.tell(&outcome.event);
             Ok(())
         }
         Err(error) => {
-            let exit = || Exit {
-                status: FAILED,
-                oom_killed: false,
-                error: Some(format!("{error:#}")),
-            };
-            // One whose files alone were wanted stays what it was.
-            tenure.settle((!hold).then(exit));
+            let exit =
+                || Exit { status: FAILED, oom_killed: false, error: Some(format!("{error:#}")) };
+            // One whose files alone were wanted stays what it was. Why is told; that it may not be on
+            // record as well, for the same reason, is not.
+            let _ = tenure.settle((!hold).then(exit));
             Err(error)
         }
     }
@@ -245,7 +245,7 @@ impl Tenure {
         more.iter().fold(event, |event, (name, value)| event.with(name, value))
     }
 
-    fn note(&self, milestone: Milestone) {
+    fn note(&self, milestone: Milestone) -> Result<()> {
         self.announce_milestone(&milestone);
         let started = self.started.get();
         {
@@ -268,14 +268,14 @@ impl Tenure {
                     condition.stopped |= for_good;
                 }
                 Milestone::Attached | Milestone::Signalled(_) | Milestone::Exec { .. } => {
-                    return;
+                    return Ok(());
                 }
                 Milestone::Ended(exit) => {
                     condition.state = State::Exited { started, finished: Timestamp::now(), exit };
                 }
             }
         }
-        let _ = self.record();
+        self.record()
     }
 
     fn announce_milestone(&self, milestone: &Milestone) {
@@ -329,18 +329,17 @@ impl Tenure {
     }
 
     /// Records the end, or removes the container, and lets go of it: whoever hears of the end finds
-    /// it free. A failure has nobody to be told to but the next one who looks at the container.
-    fn settle(self, exit: Option<Exit>) {
-        let Some(exit) = exit else { return };
+    /// it free.
+    fn settle(self, exit: Option<Exit>) -> Result<()> {
+        let Some(exit) = exit else { return Ok(()) };
         self.announce_end(&exit);
         if self.container.record.remove_on_exit {
             self.announce("destroy", &[]);
-            let _ = self.containers.remove_locked(&self.container, &self.lock);
-            return;
+            return Ok(self.containers.remove_locked(&self.container, &self.lock)?);
         }
         let (started, finished) = (self.started.get(), Timestamp::now());
         self.condition.borrow_mut().state = State::Exited { started, finished, exit };
-        let _ = self.record();
+        self.record()
     }
 
     fn record(&self) -> Result<()> {

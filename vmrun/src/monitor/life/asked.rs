@@ -18,7 +18,7 @@ impl Life<'_> {
             }
             Request::Attach { stdin, stdout, stderr, size } => {
                 if stdin || stdout || stderr {
-                    (self.note)(Milestone::Attached);
+                    self.note(Milestone::Attached);
                 }
                 self.size = size.or(self.size);
                 if !self.streams.attach(client, [stdin, stdout, stderr], fds) {
@@ -31,13 +31,13 @@ impl Life<'_> {
             }
             Request::Signal(signal) => {
                 if signal == SIGKILL || signal == self.record.command.stop_signal {
-                    (self.note)(Milestone::Stopped { for_good: true, gently: false });
+                    self.note(Milestone::Stopped { for_good: true, gently: false });
                     self.unpause_for_end();
                 }
                 self.signal(signal);
             }
             Request::Stop { signal, patience, for_good } => {
-                (self.note)(Milestone::Stopped { for_good, gently: signal != SIGKILL });
+                self.note(Milestone::Stopped { for_good, gently: signal != SIGKILL });
                 self.stop(signal, patience);
             }
             Request::Resize(size) => {
@@ -108,7 +108,7 @@ impl Life<'_> {
                 }
             }
             Phase::Running => {
-                (self.note)(Milestone::Signalled(signal));
+                self.note(Milestone::Signalled(signal));
                 self.tell_agent(&ToAgent::Signal { process: ProcessId::INIT, signal });
                 if signal == SIGKILL {
                     self.deadline = Some(Instant::now() + self.patience.kill);

@@ -134,7 +134,7 @@ impl Life<'_> {
             }
             Event::ExecFailed { message, .. } => {
                 let health = checker.take(TIMED_OUT, message);
-                (self.note)(Milestone::Health(health));
+                self.note(Milestone::Health(health));
             }
             Event::ExecEnded { status, .. } => {
                 if let Some(running) = &mut checker.running {
@@ -172,7 +172,7 @@ impl Life<'_> {
             (false, None) => return,
         };
         let health = checker.take(code, output);
-        (self.note)(Milestone::Health(health));
+        self.note(Milestone::Health(health));
     }
 }
 

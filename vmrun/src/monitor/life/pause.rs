@@ -154,7 +154,7 @@ impl Life<'_> {
     pub(super) fn unpause_for_end(&mut self) {
         if self.pause.wanted {
             self.pause.wanted = false;
-            (self.note)(Milestone::Unpaused);
+            self.note(Milestone::Unpaused);
             self.settle_pause();
         }
     }
@@ -167,11 +167,11 @@ impl Life<'_> {
         for waiting in self.pause.satisfied() {
             let client = match waiting {
                 Waiting::Paused(client) => {
-                    (self.note)(Milestone::Paused);
+                    self.note(Milestone::Paused);
                     client
                 }
                 Waiting::Unpaused(client) => {
-                    (self.note)(Milestone::Unpaused);
+                    self.note(Milestone::Unpaused);
                     client
                 }
                 Waiting::Quiesced(client) => client,

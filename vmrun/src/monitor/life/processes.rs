@@ -101,7 +101,7 @@ impl Life<'_> {
             let is_probe = owner == Owner::Health;
             for action in ["exec_create", "exec_start"] {
                 let (action, id) = (format!("{action}: {words}"), id.clone());
-                (self.note)(Milestone::Exec { action, id, exit: None, is_probe });
+                self.note(Milestone::Exec { action, id, exit: None, is_probe });
             }
         }
         self.tell_agent(&ToAgent::Exec { process, work: Box::new(work) });
@@ -126,7 +126,7 @@ impl Life<'_> {
                     let (action, id) = ("exec_die".into(), id.clone());
                     let exit = Some(status.cause.shell_status());
                     let is_probe = *owner == Owner::Health;
-                    (self.note)(Milestone::Exec { action, id, exit, is_probe });
+                    self.note(Milestone::Exec { action, id, exit, is_probe });
                 }
                 (member.map(|member| member.owner), Event::ExecEnded { process, status })
             }

@@ -92,7 +92,10 @@ impl Plan {
             let mut clients = Clients::new(asked);
             let (request, fds) = theirs.receive().unwrap().unwrap();
             let first = (clients.add(theirs).unwrap(), Asked { request, fds });
-            let note = |milestone| note.send(milestone).unwrap();
+            let note = |milestone| {
+                note.send(milestone).unwrap();
+                Ok(())
+            };
             let parts = Parts {
                 record: record(ephemeral),
                 log: LogWriter::open(&folder, &crate::logs::LogConfig::default()),
