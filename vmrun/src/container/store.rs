@@ -5,9 +5,9 @@ mod naming;
 use std::{
     cmp::Reverse,
     collections::HashSet,
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{DirBuilderExt, MetadataExt, symlink},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -67,6 +67,10 @@ const HOLD_PAUSE: Duration = Duration::from_millis(10);
 /// The folder of links from names to ids, in the folder of containers.
 const NAMES: &str = "names";
 
+/// The bit in the mode of a container's folder (`S_ISVTX`, which says nothing of a folder that is one
+/// user's) that marks one to be removed after its run: a power cut may leave it without a record.
+const PASSING: u32 = 0o1000;
+
 /// All containers of this user.
 #[derive(Debug)]
 pub struct Containers {
@@ -113,7 +117,8 @@ impl Containers {
 
     fn create_aside(&self, aside: &Path, record: &Record) -> Result<(), ContainerError> {
         let durability = record.durability();
-        make_private(aside)?;
+        let mode = if durability == Durability::Synced { 0o700 } else { 0o700 | PASSING };
+        DirBuilder::new().mode(mode).create(aside).map_err(io_error("make the folder", aside))?;
         disk::create(&aside.join("disk.ext4"), record.resources.disk, durability)?;
         // First, for what comes then syncs the folder.
         File::create(aside.join("lock")).map_err(io_error("make the lock in", aside))?;
@@ -315,7 +320,7 @@ impl Containers {
     }
 
     /// Removes what killed commands and power cuts left: half-made containers, and `--rm` containers
-    /// whose monitor died. Leaves alone whatever it cannot lock or delete.
+    /// whose monitor died or whose record was lost. Leaves alone whatever it cannot lock or delete.
     /// Gives what it kept, as [`Self::list`] does.
     pub fn sweep(&self) -> Result<Vec<Container>, ContainerError> {
         let _lock = self.lock()?;
@@ -323,6 +328,13 @@ impl Containers {
         for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with('.') {
                 let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        for id in self.ids()? {
+            let folder = fs::metadata(self.folder(&id));
+            let is_passing = folder.is_ok_and(|folder| folder.mode() & PASSING != 0);
+            if is_passing && matches!(self.open(&id), Err(ContainerError::Damaged { .. })) {
+                let _ = self.delete_damaged(&id, Durability::Unsynced);
             }
         }
         let mut kept = self.list()?;
@@ -343,13 +355,21 @@ impl Containers {
     /// Deletes a container that cannot be read, unless it runs all the same.
     pub fn remove_damaged(&self, id: &ContainerId) -> Result<(), ContainerError> {
         let _lock = self.lock()?;
+        self.delete_damaged(id, Durability::Synced)
+    }
+
+    fn delete_damaged(
+        &self,
+        id: &ContainerId,
+        durability: Durability,
+    ) -> Result<(), ContainerError> {
         let _run = match lock(id, &self.folder(id)) {
             // It has none any more.
             Err(ContainerError::NotFound(_)) => None,
             run => Some(run?),
         };
         let _ = fs::remove_dir_all(self.paths.runtime_of(id.as_str()));
-        remove_folder(&self.set_aside(id, Durability::Synced)?)
+        remove_folder(&self.set_aside(id, durability)?)
     }
 
     fn delete(&self, container: &Container) -> Result<(), ContainerError> {

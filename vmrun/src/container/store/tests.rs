@@ -66,3 +66,20 @@ fn damaged_container_is_told_of_hides_no_other_and_can_be_removed() {
         assert!(containers.damaged(&[]).unwrap().is_empty());
     }
 }
+
+#[test]
+fn what_a_power_cut_left_of_a_passing_container_is_swept_and_of_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let containers = Containers::new(Paths::below(folder.path()).unwrap());
+    for remove_on_exit in [true, false] {
+        let record = |name| Record { remove_on_exit, ..record(name) };
+        let container = containers.create(None, record).unwrap();
+        fs::write(container.folder.join("config.json"), "").unwrap();
+        let run = container.lock().unwrap();
+        containers.sweep().unwrap();
+        assert!(container.folder.exists(), "its VM runs");
+        drop(run);
+        containers.sweep().unwrap();
+        assert_eq!(container.folder.exists(), !remove_on_exit);
+    }
+}
