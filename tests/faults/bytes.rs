@@ -26,6 +26,19 @@ impl Bytes {
         }
     }
 
+    /// Makes zeros of what there is.
+    pub fn zero(&mut self, offset: usize, length: usize) {
+        let end = (offset + length).min(self.length);
+        let (first, last) = (offset / BLOCK, end.div_ceil(BLOCK));
+        for (number, block) in self.blocks.range_mut(first..last.max(first)) {
+            let at = |byte: usize| byte.saturating_sub(number * BLOCK).min(BLOCK);
+            block[at(offset)..at(end)].fill(0);
+        }
+        self.blocks.retain(|number, block| {
+            !(first..last).contains(number) || block.iter().any(|byte| *byte != 0)
+        });
+    }
+
     pub fn resize(&mut self, length: usize) {
         if length < self.length {
             drop(self.blocks.split_off(&length.div_ceil(BLOCK)));
@@ -53,6 +66,10 @@ fn what_is_written_and_cut_is_what_a_file_would_have() {
     bytes.write(4090, b"across blocks");
     bytes.resize(4099);
     bytes.write(5000, b"x");
+    bytes.write(9000, b"gone");
+    bytes.resize(9004);
+    bytes.zero(8000, 3000);
+    bytes.resize(5001);
     bytes.save(&folder.path().join("file"));
     let mut expected = vec![0; 5001];
     expected[4090..4099].copy_from_slice(b"across bl");

@@ -31,6 +31,7 @@ pub fn changed(call: &Call) -> Option<PathBuf> {
         libc::SYS_rename | libc::SYS_link | libc::SYS_symlink => Some(call.path(None, 1)),
         libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => Some(call.path(Some(2), 3)),
         libc::SYS_symlinkat => Some(call.path(Some(1), 2)),
+        libc::SYS_bind => call.socket(),
         _ => None,
     }
 }
@@ -53,6 +54,7 @@ pub fn name(number: c_long) -> String {
         (libc::SYS_unlink, "unlink"),
         (libc::SYS_unlinkat, "unlinkat"),
         (libc::SYS_rmdir, "rmdir"),
+        (libc::SYS_bind, "bind"),
     ];
     let known = known.iter().find(|(known, _)| *known == number);
     known.map_or_else(|| format!("system call {number}"), |(_, name)| (*name).to_owned())

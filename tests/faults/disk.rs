@@ -9,8 +9,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
-    fs,
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    fs::DirBuilder,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, symlink},
+    },
     path::{Path, PathBuf},
 };
 
@@ -19,13 +22,16 @@ use crate::bytes::Bytes;
 /// A file operation that succeeded. Paths are relative to the folder that was watched.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    MakeFolder(PathBuf),
+    /// With this mode.
+    MakeFolder(PathBuf, u32),
     /// Of a file that may be there already.
     Create(PathBuf),
     /// A symbolic link that leads there.
     Link(PathBuf, PathBuf),
     Write(PathBuf, usize, Vec<u8>),
     Resize(PathBuf, usize),
+    /// Of so many bytes from there on.
+    Zero(PathBuf, usize, usize),
     Sync(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
@@ -44,7 +50,7 @@ pub type Files = BTreeMap<PathBuf, Found>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    Folder,
+    Folder(u32),
     File(Bytes),
     Link(PathBuf),
 }
@@ -52,7 +58,7 @@ pub enum Found {
 #[derive(Clone, Debug)]
 enum Content {
     File(Bytes),
-    Folder(BTreeMap<OsString, usize>),
+    Folder(u32, BTreeMap<OsString, usize>),
     Link(PathBuf),
 }
 
@@ -61,6 +67,7 @@ enum Change {
     Entry(OsString, Option<usize>),
     Write(usize, Vec<u8>),
     Resize(usize),
+    Zero(usize, usize),
 }
 
 /// A file or a folder.
@@ -93,7 +100,7 @@ impl Node {
 
     fn entry(&self, name: &OsStr) -> Option<usize> {
         match &self.now {
-            Content::Folder(entries) => entries.get(name).copied(),
+            Content::Folder(_, entries) => entries.get(name).copied(),
             Content::File(_) | Content::Link(_) => None,
         }
     }
@@ -101,10 +108,10 @@ impl Node {
 
 fn apply(content: &mut Content, change: &Change, fate: Fate) {
     match (content, change) {
-        (Content::Folder(entries), Change::Entry(name, Some(node))) => {
+        (Content::Folder(_, entries), Change::Entry(name, Some(node))) => {
             entries.insert(name.clone(), *node);
         }
-        (Content::Folder(entries), Change::Entry(name, None)) => {
+        (Content::Folder(_, entries), Change::Entry(name, None)) => {
             entries.remove(name);
         }
         (Content::File(bytes), Change::Write(offset, written)) => {
@@ -112,13 +119,16 @@ fn apply(content: &mut Content, change: &Change, fate: Fate) {
             bytes.write(*offset, &written[..length]);
         }
         (Content::File(bytes), Change::Resize(length)) => bytes.resize(*length),
+        (Content::File(bytes), Change::Zero(offset, length)) => {
+            bytes.zero(*offset, if fate == Fate::Half { length / 2 } else { *length });
+        }
         (content, change) => panic!("{change:?} of {content:?}"),
     }
 }
 
 impl Disk {
     pub fn new() -> Self {
-        Self { nodes: vec![Node::new(Content::Folder(BTreeMap::new()))], operations: 0 }
+        Self { nodes: vec![Node::new(Content::Folder(0o700, BTreeMap::new()))], operations: 0 }
     }
 
     /// Does the next operation of a log.
@@ -126,8 +136,8 @@ impl Disk {
         let number = self.operations;
         self.operations += 1;
         match operation {
-            Operation::MakeFolder(path) => {
-                self.create(number, path, Content::Folder(BTreeMap::new()));
+            Operation::MakeFolder(path, mode) => {
+                self.create(number, path, Content::Folder(*mode, BTreeMap::new()));
             }
             Operation::Create(path) => self.create(number, path, Content::File(Bytes::default())),
             Operation::Link(target, path) => {
@@ -138,6 +148,9 @@ impl Disk {
             }
             Operation::Resize(path, length) => {
                 self.at(path).change(number, Change::Resize(*length));
+            }
+            Operation::Zero(path, offset, length) => {
+                self.at(path).change(number, Change::Zero(*offset, *length));
             }
             Operation::Sync(path) => {
                 let node = self.at(path);
@@ -197,9 +210,9 @@ impl Disk {
             match self.nodes[number].after(fate) {
                 Content::File(bytes) => drop(files.insert(path, Found::File(bytes))),
                 Content::Link(target) => drop(files.insert(path, Found::Link(target))),
-                Content::Folder(entries) => {
+                Content::Folder(mode, entries) => {
                     folders.extend(entries.iter().map(|(name, node)| (path.join(name), *node)));
-                    files.insert(path, Found::Folder);
+                    files.insert(path, Found::Folder(mode));
                 }
             }
         }
@@ -230,7 +243,7 @@ pub fn write(files: &Files, folder: &Path) {
     for (path, content) in files {
         let path = folder.join(path);
         match content {
-            Found::Folder => fs::create_dir(path).unwrap(),
+            Found::Folder(mode) => DirBuilder::new().mode(*mode).create(path).unwrap(),
             Found::Link(target) => symlink(target, path).unwrap(),
             Found::File(bytes) => bytes.save(&path),
         }
@@ -248,7 +261,7 @@ pub fn fingerprint(files: &Files) -> Vec<u8> {
     for (path, content) in files {
         text(path.as_os_str().as_bytes());
         match content {
-            Found::Folder => text(b"folder"),
+            Found::Folder(_) => text(b"folder"),
             Found::Link(target) => text(target.as_os_str().as_bytes()),
             Found::File(bytes) => {
                 text(&(bytes.length as u64).to_le_bytes());
@@ -267,7 +280,7 @@ fn what_was_synced_is_there_and_the_rest_as_fate_wills() {
     let path = |name: &str| PathBuf::from(name);
     let mut disk = Disk::new();
     for operation in [
-        Operation::MakeFolder(path("a")),
+        Operation::MakeFolder(path("a"), 0o700),
         Operation::Create(path("a/new")),
         Operation::Write(path("a/new"), 0, b"safe".to_vec()),
         Operation::Sync(path("a/new")),

@@ -3,8 +3,8 @@
 //! `ptrace` again and again, the fault at another point each time; whatever happens, the store opens
 //! and is sound, what was acknowledged is there, and the command can be run again.
 //!
-//! No VM is needed. `VMRUN` names the binary. A sample of points is tried, by a seed that is printed
-//! and that `SEED` sets; `FAULTS=all` tries every one.
+//! No VM is needed, but for the commands in [`guests`]. `VMRUN` names the binary. A sample of points is
+//! tried, by a seed that is printed and that `SEED` sets; `FAULTS=all` tries every one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(missing_debug_implementations, unreachable_pub, reason = "nothing outside sees them")]
@@ -12,6 +12,7 @@
 mod bytes;
 mod calls;
 mod disk;
+mod guests;
 mod images;
 mod power;
 #[path = "../random.rs"]
@@ -28,11 +29,12 @@ use libc::c_int;
 use crate::{
     sample::Sample,
     scene::Scene,
-    trace::{Call, Verdict, Watch},
+    trace::{Call, Role, Verdict, Watch},
 };
 
 /// Makes one of the calls fail that change files in a folder.
 struct Failing {
+    whose: Role,
     folder: PathBuf,
     /// How many go ahead of it.
     left: usize,
@@ -43,12 +45,22 @@ struct Failing {
 }
 
 impl Failing {
-    fn new(scene: &Scene, left: usize, error: c_int) -> Self {
-        Self { folder: scene.path(""), left, error, failed: None, seen: 0 }
+    fn new(whose: Role, scene: &Scene, left: usize, error: c_int) -> Self {
+        Self { whose, folder: scene.path(""), left, error, failed: None, seen: 0 }
+    }
+
+    /// What was made to fail, as far as it came to that.
+    fn told(&self) -> String {
+        let reason = std::io::Error::from_raw_os_error(self.error);
+        format!("{}: {reason}", self.failed.as_deref().unwrap_or("nothing"))
     }
 }
 
 impl Watch for Failing {
+    fn wants(&self, role: Role) -> bool {
+        role == self.whose
+    }
+
     fn enter(&mut self, call: &Call) -> Verdict {
         let changed = calls::changed(call).filter(|path| path.starts_with(&self.folder));
         let Some(path) = changed else { return Verdict::Go };
@@ -61,18 +73,32 @@ impl Watch for Failing {
     }
 }
 
-/// Kills the command ahead of one of its calls.
+/// Kills a process ahead of one of its calls.
 struct Killing {
+    whose: Role,
     left: usize,
     seen: usize,
 }
 
+impl Killing {
+    fn new(whose: Role, left: usize) -> Self {
+        Self { whose, left, seen: 0 }
+    }
+}
+
 impl Watch for Killing {
+    fn wants(&self, role: Role) -> bool {
+        role == self.whose
+    }
+
     fn enter(&mut self, _call: &Call) -> Verdict {
         self.seen += 1;
         if self.seen == self.left + 1 { Verdict::Kill } else { Verdict::Go }
     }
 }
+
+/// How a call can fail that changes files.
+const ERRORS: [c_int; 3] = [libc::ENOSPC, libc::EDQUOT, libc::EIO];
 
 /// Beyond every command's last call.
 const NEVER: usize = usize::MAX - 1;
@@ -83,17 +109,15 @@ fn row32_a_call_that_fails_is_told_and_the_command_can_be_run_again() {
     let mut sample = Sample::new("row 32, call that fails");
     for act in scene.acts() {
         scene.set("store", &act);
-        let mut count = Failing::new(&scene, NEVER, 0);
+        let mut count = Failing::new(Role::Cli, &scene, NEVER, 0);
         scene.watched("store", &act, &mut count).succeeds();
-        let errors = [libc::ENOSPC, libc::EDQUOT, libc::EIO];
-        for point in sample.points(count.seen * errors.len()) {
-            let error = errors[point % errors.len()];
+        for point in sample.points(count.seen * ERRORS.len()) {
+            let error = ERRORS[point % ERRORS.len()];
             scene.set("store", &act);
-            let mut watch = Failing::new(&scene, point / errors.len(), error);
+            let mut watch = Failing::new(Role::Cli, &scene, point / ERRORS.len(), error);
             let ended = scene.watched("store", &act, &mut watch);
-            let failed = watch.failed.unwrap_or_else(|| "nothing".to_owned());
+            sample.trying(format!("{} {}: {ended:?}", act.name, watch.told()));
             let reason = std::io::Error::from_raw_os_error(error).to_string();
-            sample.trying(format!("{} {failed}: {reason}: {ended:?}", act.name));
             match ended.status {
                 Some(0) => assert_eq!(scene.content("store"), act.after),
                 Some(1 | 125) => {
@@ -116,11 +140,11 @@ fn row33_a_command_that_is_killed_leaves_a_sound_store_and_can_be_run_again() {
     let mut sample = Sample::new("row 33, kill");
     for act in scene.acts() {
         scene.set("store", &act);
-        let mut count = Killing { left: NEVER, seen: 0 };
+        let mut count = Killing::new(Role::Cli, NEVER);
         scene.watched("store", &act, &mut count).succeeds();
         for point in sample.points(count.seen) {
             scene.set("store", &act);
-            let ended = scene.watched("store", &act, &mut Killing { left: point, seen: 0 });
+            let ended = scene.watched("store", &act, &mut Killing::new(Role::Cli, point));
             sample.trying(format!("{} ahead of call {point}: {ended:?}", act.name));
             scene.verify("store", &act);
         }

@@ -8,66 +8,96 @@ use std::{
 
 use crate::{
     disk::{self, Disk, Fate, Files, Operation},
-    record::Recording,
+    record::{Count, Recording},
     sample::Sample,
     scene::{Act, Scene, create},
+    trace::Role,
 };
 
 /// A store that begins empty, as it was recorded.
-struct Session {
+#[derive(Clone)]
+pub struct Session {
     log: Vec<Operation>,
     /// After how many operations each act began.
     starts: Vec<usize>,
     acts: Vec<Act>,
 }
 
+/// The store of a session that is under way.
+pub const RECORDED: &str = "recorded";
+
 impl Session {
-    /// Does the acts one after the other; the one of that number is killed at that point.
-    fn record(scene: &Scene, acts: Vec<Act>, kill: Option<(usize, usize)>) -> Self {
-        let store = scene.path("recorded");
+    /// One that is about to begin.
+    pub fn new(scene: &Scene) -> Self {
+        let store = scene.path(RECORDED);
         let _ = fs::remove_dir_all(&store);
         fs::create_dir(&store).unwrap();
-        let mut session = Self { log: Vec::new(), starts: Vec::new(), acts };
-        for (number, act) in session.acts.iter().enumerate() {
-            let mut recording = Recording::new(&store);
-            recording.kill = kill.filter(|(act, _)| *act == number).map(|(_, point)| point);
-            let ended = scene.watched("recorded", act, &mut recording);
-            if recording.kill.is_none() {
-                ended.succeeds();
-                assert_eq!(scene.content("recorded"), act.after);
-            }
-            session.starts.push(session.log.len());
-            session.log.append(&mut recording.log);
-        }
-        session
+        Self { log: Vec::new(), starts: Vec::new(), acts: Vec::new() }
     }
 
-    /// The disk after so many operations.
-    fn disk(&self, operations: usize) -> Disk {
+    /// Does the next act, and writes down what the processes of it do that come no later than this;
+    /// kills it at a point. Gives what the command and its monitor made.
+    pub fn add(&mut self, scene: &Scene, act: Act, last: Role, kill: Option<usize>) -> [Count; 2] {
+        let mut recording = Recording::new(&scene.path(RECORDED), last);
+        recording.kill = kill;
+        let ended = scene.watched(RECORDED, &act, &mut recording);
+        if kill.is_none() {
+            ended.succeeds();
+            assert_eq!(scene.content(RECORDED), act.after);
+        }
+        self.starts.push(self.log.len());
+        self.log.append(&mut recording.log);
+        self.acts.push(act);
+        recording.counts
+    }
+
+    /// Brings a disk, to which so many operations were done, to what it is after more of them.
+    pub fn advance(&self, disk: &mut Disk, done: &mut usize, operations: usize) {
+        self.log[*done..operations].iter().for_each(|operation| disk.apply(operation));
+        *done = operations;
+    }
+
+    /// The disk after all operations.
+    fn disk(&self) -> Disk {
         let mut disk = Disk::new();
-        self.log.iter().take(operations).for_each(|operation| disk.apply(operation));
+        self.advance(&mut disk, &mut 0, self.log.len());
         disk
     }
 
+    /// What the last of so many operations was, in short.
+    pub fn last(&self, operations: usize) -> String {
+        let last = operations.checked_sub(1).map(|last| &self.log[last]);
+        match last {
+            Some(Operation::Write(path, offset, bytes)) => {
+                format!("write of {} bytes at {offset} to {}", bytes.len(), path.display())
+            }
+            last => format!("{last:?}"),
+        }
+    }
+
     /// After how many operations an act is over.
-    fn end(&self, act: usize) -> usize {
+    pub fn end(&self, act: usize) -> usize {
         self.starts.get(act + 1).copied().unwrap_or(self.log.len())
     }
 
-    /// The cuts while an act is under way or just over: after how many operations, and what becomes of
-    /// those that are not safe.
-    fn cuts(&self, act: usize) -> Vec<(usize, Luck)> {
+    /// The cuts while an act is under way or just over, in their order: after how many operations, and
+    /// what becomes of those that are not safe.
+    pub fn cuts(&self, act: usize) -> Vec<(usize, Luck)> {
         let (start, end) = (self.starts[act], self.end(act));
-        let kinds = |operations| Luck::kinds(&self.disk(operations).unsafe_operations(), start);
-        let cuts = (start..=end).map(|operations| (operations, kinds(operations)));
-        cuts.flat_map(|(operations, kinds)| kinds.into_iter().map(move |luck| (operations, luck)))
-            .collect()
+        let (mut disk, mut done) = (Disk::new(), 0);
+        let mut cuts = Vec::new();
+        for operations in start..=end {
+            self.advance(&mut disk, &mut done, operations);
+            let kinds = Luck::kinds(&disk.unsafe_operations(), start);
+            cuts.extend(kinds.into_iter().map(|luck| (operations, luck)));
+        }
+        cuts
     }
 }
 
 /// What may become of what is not safe: all the same, all but one the same, or anything.
 #[derive(Clone, Copy, Debug)]
-enum Luck {
+pub enum Luck {
     All(Fate),
     Except(Fate, usize, Fate),
     Random(usize),
@@ -86,7 +116,7 @@ impl Luck {
         kinds
     }
 
-    fn fate(self, number: usize) -> Fate {
+    pub fn fate(self, number: usize) -> Fate {
         match self {
             Self::All(fate) => fate,
             Self::Except(_, exception, fate) if exception == number => fate,
@@ -155,16 +185,21 @@ fn acts(scene: &Scene) -> Vec<Act> {
 #[test]
 fn row34_a_power_cut_leaves_what_was_acknowledged() {
     let scene = Scene::new();
-    let session = Session::record(&scene, acts(&scene), None);
+    let mut session = Session::new(&scene);
+    for act in acts(&scene) {
+        session.add(&scene, act, Role::Cli, None);
+    }
     let mut sample = Sample::new("row 34, power cut");
     for (number, act) in session.acts.iter().enumerate() {
         let mut seen = HashSet::new();
+        let (mut disk, mut done) = (Disk::new(), 0);
         let cuts = session.cuts(number);
         for point in sample.points(cuts.len()) {
             let (operations, luck) = cuts[point];
-            let files = session.disk(operations).cut(&|number| luck.fate(number));
-            let last = operations.checked_sub(1).map(|last| &session.log[last]);
-            sample.trying(format!("{}, cut after {operations}: {last:?}; {luck:?}", act.name));
+            session.advance(&mut disk, &mut done, operations);
+            let files = disk.cut(&|number| luck.fate(number));
+            let last = session.last(operations);
+            sample.trying(format!("{}, cut after {operations}: {last}; {luck:?}", act.name));
             if seen.insert(disk::fingerprint(&files)) {
                 verify(&scene, &session, number, operations == session.end(number), &files);
             }
@@ -182,13 +217,14 @@ fn row34_a_power_cut_after_a_kill_leaves_what_was_acknowledged_then() {
         after: after.to_vec(),
     };
     let mut sample = Sample::new("row 34, power cut after a kill");
-    let _ = fs::create_dir(scene.path("recorded"));
-    let mut count = Recording::new(&scene.path("recorded"));
-    scene.watched("recorded", &load(&[]), &mut count).succeeds();
+    Session::new(&scene);
+    let mut count = Recording::new(&scene.path(RECORDED), Role::Cli);
+    scene.watched(RECORDED, &load(&[]), &mut count).succeeds();
     for point in sample.points(count.seen) {
-        let acts = vec![load(&[]), load(&["first:1"])];
-        let session = Session::record(&scene, acts, Some((0, point)));
-        let disk = session.disk(session.log.len());
+        let mut session = Session::new(&scene);
+        session.add(&scene, load(&[]), Role::Cli, Some(point));
+        session.add(&scene, load(&["first:1"]), Role::Cli, None);
+        let disk = session.disk();
         let mut seen = HashSet::new();
         for luck in Luck::kinds(&disk.unsafe_operations(), 0) {
             let files = disk.cut(&|number| luck.fate(number));

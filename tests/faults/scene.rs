@@ -42,11 +42,16 @@ pub fn create(name: &str) -> Vec<String> {
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    /// A folder with nothing in it.
+    pub fn empty() -> Self {
         // In memory: real syncs would take most of the time, and say nothing here.
         let folder = tempfile::tempdir_in("/dev/shm").expect("a folder for the scene");
+        Self { folder, registry: String::new() }
+    }
+
+    pub fn new() -> Self {
         let registry = Image::new(&["ground", "pulled"]).serve();
-        let scene = Self { folder, registry };
+        let scene = Self { registry, ..Self::empty() };
         let images = [
             ("first", "one", "first:1"),
             ("lost", "lost", "second:1"),
@@ -218,7 +223,7 @@ impl Scene {
     }
 }
 
-fn sorted(names: &[&'static str]) -> Vec<&'static str> {
+pub fn sorted(names: &[&'static str]) -> Vec<&'static str> {
     let mut names = names.to_vec();
     names.sort_unstable();
     names

@@ -1,6 +1,6 @@
 //! Runs a command and asks at each of its system calls what is to become of it: `ptrace`, so it works
-//! for any program and any way of making calls. Threads and child processes are followed. A command
-//! is traced by the thread that runs it; several threads may do so at once.
+//! for any program and any way of making calls. Threads and child processes are followed, as far as
+//! they are wanted. A command is traced by the thread that runs it; several threads may do so at once.
 
 use std::{
     collections::HashMap,
@@ -17,17 +17,27 @@ use std::{
 use libc::{c_int, c_long, c_uint, pid_t};
 use rustix::thread::CpuSet;
 
-/// No command here takes nearly as long, traced or not.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// No command here takes nearly as long, traced or not, on a loaded machine made of software.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What marks the stop of a system call among stops by SIGTRAP (`PTRACE_O_TRACESYSGOOD`).
 const CALL_STOP: c_int = libc::SIGTRAP | 0x80;
+
+/// What a process of vmrun's is; each is started by the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Cli,
+    Monitor,
+    Vm,
+}
 
 /// A system call, seen before it is made.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The thread that makes it.
     pub thread: pid_t,
+    /// Its process. One that has not executed its program yet is what started it.
+    pub role: Role,
     pub number: c_long,
     pub args: [u64; 6],
 }
@@ -44,6 +54,11 @@ pub enum Verdict {
 
 /// Is asked, and told.
 pub trait Watch {
+    /// Whose calls it is asked of.
+    fn wants(&self, role: Role) -> bool {
+        role == Role::Cli
+    }
+
     fn enter(&mut self, call: &Call) -> Verdict;
 
     /// A call was made, and gave this.
@@ -85,15 +100,19 @@ pub fn run(mut command: Command, watch: &mut dyn Watch) -> Ended {
     let child = unsafe { command.pre_exec(prepare) }.spawn().expect("the command starts");
     let first = pid_t::try_from(child.id()).unwrap();
     let (done, waiting) = std::sync::mpsc::channel::<()>();
+    let tracer = rustix::thread::gettid().as_raw_nonzero().get();
     let watchdog = thread::spawn(move || {
         let late =
             waiting.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
         if late {
-            kill(first);
+            processes()
+                .filter(|process| numbered(*process, "TracerPid:").ok() == Some(tracer))
+                .for_each(kill);
         }
         late
     });
-    let status = Tracer { watch, under_way: HashMap::new(), first, status: None }.run();
+    let roles = HashMap::from([(first, Role::Cli)]);
+    let status = Tracer { watch, under_way: HashMap::new(), roles, first, status: None }.run();
     drop(done);
     assert!(!watchdog.join().unwrap(), "{command:?} did not end");
     Ended { status, stdout: text(&stdout), stderr: text(&stderr) }
@@ -109,6 +128,8 @@ struct Tracer<'a> {
     watch: &'a mut dyn Watch,
     /// Calls that were entered and not left, by thread, and the error each is to give.
     under_way: HashMap<pid_t, (Call, Option<c_int>)>,
+    /// Of processes and threads.
+    roles: HashMap<pid_t, Role>,
     first: pid_t,
     status: Option<i32>,
 }
@@ -119,33 +140,64 @@ impl Tracer<'_> {
         while let Some((thread, status)) = wait() {
             if libc::WIFSTOPPED(status) {
                 // A thread may be killed at any moment, so that it is not there any more.
-                let signal = self.stopped(thread, status).unwrap_or(0);
-                let _ = request(libc::PTRACE_SYSCALL, thread, ptr::null_mut(), signal);
-            } else if thread == self.first && libc::WIFEXITED(status) {
+                let (how, signal) = self.stopped(thread, status).unwrap_or((libc::PTRACE_CONT, 0));
+                let _ = request(how, thread, ptr::null_mut(), signal);
+                continue;
+            }
+            // Another may get its number.
+            self.roles.remove(&thread);
+            self.under_way.remove(&thread);
+            if thread == self.first && libc::WIFEXITED(status) {
                 self.status = Some(libc::WEXITSTATUS(status));
             }
         }
         self.status
     }
 
-    /// Serves one stop; the signal that the thread is to get.
-    fn stopped(&mut self, thread: pid_t, status: c_int) -> io::Result<c_int> {
-        match libc::WSTOPSIG(status) {
-            CALL_STOP => self.call(thread).map(|()| 0),
-            // It has executed the command, or is of one that has; or forked, cloned, …
-            libc::SIGTRAP => {
+    /// Serves one stop; how the thread is to go on, and the signal that it is to get.
+    fn stopped(&mut self, thread: pid_t, status: c_int) -> io::Result<(c_uint, c_int)> {
+        let mut signal = 0;
+        match (libc::WSTOPSIG(status), status >> 16) {
+            (CALL_STOP, _) => self.call(thread)?,
+            (libc::SIGTRAP, event) => {
+                // It has executed the command, or is of one that has; or forked, cloned, …
                 let options = libc::PTRACE_O_EXITKILL
                     | libc::PTRACE_O_TRACESYSGOOD
                     | libc::PTRACE_O_TRACECLONE
                     | libc::PTRACE_O_TRACEFORK
                     | libc::PTRACE_O_TRACEVFORK
                     | libc::PTRACE_O_TRACEEXEC;
-                request(libc::PTRACE_SETOPTIONS, thread, ptr::null_mut(), options).map(|_| 0)
+                request(libc::PTRACE_SETOPTIONS, thread, ptr::null_mut(), options)?;
+                if event == libc::PTRACE_EVENT_EXEC {
+                    let role = role_of_program(thread)?;
+                    self.roles.insert(thread, role);
+                    let last = [Role::Vm, Role::Monitor, Role::Cli];
+                    let last = last.into_iter().find(|role| self.watch.wants(*role));
+                    if last.is_some_and(|last| role > last) {
+                        return Ok((libc::PTRACE_DETACH, 0));
+                    }
+                }
             }
             // How a new thread begins.
-            libc::SIGSTOP => Ok(0),
-            signal => Ok(signal),
+            (libc::SIGSTOP, _) => {}
+            (other, _) => signal = other,
         }
+        let role = self.role(thread)?;
+        let how = if self.watch.wants(role) { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
+        Ok((how, signal))
+    }
+
+    /// What a thread is of.
+    fn role(&mut self, thread: pid_t) -> io::Result<Role> {
+        if let Some(role) = self.roles.get(&thread) {
+            return Ok(*role);
+        }
+        // Of a process that is known, or of a new one, which is what its parent is.
+        let process = numbered(thread, "Tgid:")?;
+        let parent = if process == thread { numbered(thread, "PPid:")? } else { process };
+        let role = self.roles.get(&parent).copied().unwrap_or(Role::Cli);
+        self.roles.insert(thread, role);
+        Ok(role)
     }
 
     fn call(&mut self, thread: pid_t) -> io::Result<()> {
@@ -154,7 +206,7 @@ impl Tracer<'_> {
             // SAFETY: the kernel says that it filled this member of the union.
             let entry = unsafe { info.u.entry };
             let number = c_long::try_from(entry.nr).unwrap();
-            let call = Call { thread, number, args: entry.args };
+            let call = Call { thread, role: self.role(thread)?, number, args: entry.args };
             let error = match self.watch.enter(&call) {
                 Verdict::Go => None,
                 Verdict::Fail(error) => Some(error),
@@ -206,6 +258,23 @@ impl Call {
     /// Where the symbolic link that it makes leads.
     pub fn target(&self) -> PathBuf {
         PathBuf::from(self.text(self.args[0]))
+    }
+
+    /// The path of the unix socket that it makes; `None` for another address.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let mut family = [0; 2];
+        let memory = File::open(self.proc("mem")).ok()?;
+        memory.read_exact_at(&mut family, self.args[1]).ok()?;
+        let is_unix = i32::from(u16::from_ne_bytes(family)) == libc::AF_UNIX;
+        let path = is_unix.then(|| PathBuf::from(self.text(self.args[1] + 2)))?;
+        // By way of a descriptor of its folder (vmrun/src/monitor/protocol.rs).
+        match path.strip_prefix("/proc/self/fd") {
+            Ok(below) => {
+                let (folder, name) = (below.parent()?, below.file_name()?);
+                Some(self.link(&format!("fd/{}", folder.display()))?.join(name))
+            }
+            Err(_) => Some(path).filter(|path| path.is_absolute()),
+        }
     }
 
     /// The file behind the descriptor in an argument; `None` for one that has no name.
@@ -305,9 +374,30 @@ fn change_registers(
 
 /// The process that a thread is of.
 fn process_of(thread: pid_t) -> io::Result<pid_t> {
+    numbered(thread, "Tgid:")
+}
+
+/// What /proc says of a thread under this name.
+fn numbered(thread: pid_t, name: &str) -> io::Result<pid_t> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|id| id.trim().parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// All processes there are.
+pub fn processes() -> impl Iterator<Item = pid_t> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What a process is that has just executed its program.
+fn role_of_program(process: pid_t) -> io::Result<Role> {
+    let line = std::fs::read(format!("/proc/{process}/cmdline"))?;
+    Ok(match line.split(|byte| *byte == 0).nth(1) {
+        Some(b"monitor") => Role::Monitor,
+        Some(b"vmm") => Role::Vm,
+        _ => Role::Cli,
+    })
 }
 
 fn kill(process: pid_t) {
