@@ -370,7 +370,7 @@ fn all_files_are_exported_and_make_an_image() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     let own = listed.lines().find(|line| line.ends_with("own")).unwrap();
     assert!(own.starts_with("-rw-r--r-- 5/6 "), "{own}");
-    assert!(!listed.contains("bin/vi ") && listed.contains("bin/busybox"), "{listed}");
+    assert!(!listed.contains("bin/vi ") && listed.contains(" ./bin/busybox"), "{listed}");
     scene.stop();
     let archive = vmrun(["export", &scene.name.0]).run().exits(0).output.stdout;
     let flat =

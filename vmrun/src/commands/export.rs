@@ -22,7 +22,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     let container = host.containers.find(&args.container)?;
     let write = |out: &mut dyn Write| {
         let session = Session::with_files(&host.paths, &host.containers, &container)?;
-        let mut archive = session.read(Task::Archive { path: b"/".to_vec() })?;
+        let mut archive = session.read(Task::Archive { path: b"/.".to_vec() })?;
         io::copy(&mut archive, out)?;
         Ok(out.flush()?)
     };
