@@ -138,6 +138,9 @@ fn entrypoint_can_be_replaced() {
         run(&["--entrypoint", "/bin/echo", image("python:3"), "a", "b"]).succeeds(),
         "a b\n"
     );
+    // What is behind the image is the command's, also where vmrun has such an option.
+    let line = ["--entrypoint", "echo", image("busybox"), "-m", "http.server", "--rm", "-c", "x"];
+    assert_eq!(run(&line).succeeds(), "-m http.server --rm -c x\n");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod changes;
 mod container;
 mod copy;
+mod ending;
 mod filter;
 mod images;
 mod later;
@@ -22,6 +23,7 @@ use clap_complete::Shell;
 pub use changes::*;
 pub use container::*;
 pub use copy::*;
+pub use ending::end_options;
 pub use filter::Filter;
 pub use images::*;
 pub use later::Later;
