@@ -14,6 +14,12 @@ pub fn end_options(arguments: &mut Vec<OsString>) {
     if !matches!(word(start), Some("run" | "create")) {
         return;
     }
+    let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+    let mut pairs = arguments.windows(2).skip(start + 1);
+    // Most lines need not be looked at any closer: behind their image comes no such word.
+    if !pairs.any(|pair| !is_option(&pair[0]) && is_option(&pair[1])) {
+        return;
+    }
     if let Some(image) = first_word(arguments, start + 1) {
         arguments.insert(image + 1, "--".into());
     }
@@ -84,7 +90,9 @@ mod tests {
             ("vmrun container run -dm1g img --rm", "vmrun container run -dm1g img -- --rm"),
             ("vmrun run --net none -vx:y img -v", "vmrun run --net none -vx:y img -- -v"),
             ("vmrun run --help", "vmrun run --help"),
-            ("vmrun run -it=false img x", "vmrun run -it=false img -- x"),
+            ("vmrun run -it=false img -x", "vmrun run -it=false img -- -x"),
+            ("vmrun run --name -it img", "vmrun run --name -it img"),
+            ("vmrun run --name x -it img ls", "vmrun run --name x -it img -- ls"),
             ("vmrun run img -- x", "vmrun run img -- -- x"),
             ("vmrun run -- img -x", "vmrun run -- img -x"),
             ("vmrun run --nosuch img -x", "vmrun run --nosuch img -x"),
