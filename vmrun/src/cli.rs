@@ -3,7 +3,6 @@
 mod changes;
 mod container;
 mod copy;
-mod ending;
 mod filter;
 mod images;
 mod later;
@@ -23,7 +22,6 @@ use clap_complete::Shell;
 pub use changes::*;
 pub use container::*;
 pub use copy::*;
-pub use ending::end_options;
 pub use filter::Filter;
 pub use images::*;
 pub use later::Later;
@@ -71,6 +69,7 @@ pub enum Action {
     /// Create and run a new container from an image
     #[command(
         disable_help_flag = true,
+        override_usage = "vmrun run [OPTIONS] IMAGE [COMMAND] [ARG...]",
         after_help = "Examples:\n  \
         vmrun run -it --rm debian bash\n  \
         vmrun run --name db -m 1g --cpus 2 postgres\n  \
@@ -80,6 +79,7 @@ pub enum Action {
     /// Create a new container from an image, without starting it
     #[command(
         disable_help_flag = true,
+        override_usage = "vmrun create [OPTIONS] IMAGE [COMMAND] [ARG...]",
         after_help = "Example:\n  vmrun start -ai $(vmrun create -it debian bash)"
     )]
     Create(Later<CreateArgs>),
@@ -362,6 +362,32 @@ mod tests {
     #[test]
     fn command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_end_behind_the_image() {
+        for (line, image, command) in [
+            ("run --rm py -m http.server -e --name", "py", "-m http.server -e --name"),
+            ("run -it --name aa img -i", "img", "-i"),
+            ("create -m 1g img --rm=true x -h --help", "img", "--rm=true x -h --help"),
+            ("container run -dm1g img --rm", "img", "--rm"),
+            ("run --net none -vx:y img -v -- x", "img", "-v -- x"),
+            ("run img -- x", "img", "-- x"),
+            ("run -- img -x", "img", "-x"),
+            ("run --name xx -it img ls", "img", "ls"),
+            ("run img", "img", ""),
+        ] {
+            let words = ["vmrun"].into_iter().chain(line.split(' '));
+            let args = match Cli::try_parse_from(words).unwrap().action.ungrouped() {
+                Action::Run(args) => args.into_inner().container,
+                Action::Create(args) => args.into_inner().container,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(args.image(), image, "{line}");
+            assert_eq!(args.command().join(" ".as_ref()), command, "{line}");
+        }
+        assert!(Cli::try_parse_from(["vmrun", "run", "--nosuch", "img"]).is_err());
+        assert!(Cli::try_parse_from(["vmrun", "run", "--rm"]).is_err());
     }
 
     #[test]

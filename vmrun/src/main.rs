@@ -68,7 +68,6 @@ fn parse(arguments: &[OsString]) -> Result<Action, u8> {
             arguments.insert(1, "run".into());
         }
     }
-    cli::end_options(&mut arguments);
     loop {
         let error = match Cli::try_parse_from(&arguments) {
             Ok(cli) => return Ok(cli.action.ungrouped()),

@@ -215,11 +215,23 @@ pub struct ContainerArgs {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,
-    /// Image, by name or id
-    pub image: String,
-    /// Command and its arguments, in place of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
+    /// Image, by name or id, and behind it a command and its arguments, in place of the image's: as in
+    /// Docker, also what looks like an option
+    // Of two arguments the second would begin with its first word that is no option.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG]")]
+    words: Vec<OsString>,
+}
+
+impl ContainerArgs {
+    /// The image's name.
+    pub fn image(&self) -> String {
+        self.words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// The command and its arguments; none for the image's.
+    pub fn command(&self) -> &[OsString] {
+        self.words.get(1..).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,8 +49,8 @@ pub fn config(args: &ContainerArgs, image: ImageConfig) -> Result<ImageConfig> {
             Some(text(entrypoint)).filter(|text| !text.is_empty()).into_iter().collect();
         config.cmd.clear();
     }
-    if !args.command.is_empty() {
-        config.cmd = args.command.iter().map(text).collect();
+    if !args.command().is_empty() {
+        config.cmd = args.command().iter().map(text).collect();
     }
     config.user = args.user.clone().unwrap_or(config.user);
     config.working_dir = args.workdir.clone().unwrap_or(config.working_dir);
@@ -72,13 +72,13 @@ pub fn config(args: &ContainerArgs, image: ImageConfig) -> Result<ImageConfig> {
 /// entrypoint.
 fn arguments(args: &ContainerArgs, image: &ImageConfig) -> Result<Vec<Vec<u8>>> {
     let bytes = |words: &[String]| words.iter().map(|word| word.clone().into_bytes()).collect();
-    let given = args.command.iter().cloned().map(OsString::into_vec);
+    let given = args.command().iter().cloned().map(OsString::into_vec);
     let mut words: Vec<Vec<u8>> = match &args.entrypoint {
         Some(entrypoint) if entrypoint.is_empty() => Vec::new(),
         Some(entrypoint) => vec![entrypoint.clone().into_vec()],
         None => bytes(&image.entrypoint),
     };
-    if args.command.is_empty() && args.entrypoint.is_none() {
+    if args.command().is_empty() && args.entrypoint.is_none() {
         words.extend::<Vec<_>>(bytes(&image.cmd));
     }
     words.extend(given);

@@ -95,7 +95,7 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     let guest = settings::guest(&args)?;
     let log = LogConfig::parse(args.log_driver.as_deref(), &args.log_opt)?;
     let cidfile = args.cidfile.as_deref().map(CidFile::create).transpose()?;
-    let (_lease, image) = lease_image(host, &args.image, args.pull)?;
+    let (_lease, image) = lease_image(host, &args.image(), args.pull)?;
     let id = ContainerId::random();
     let hostname = args.hostname.clone().unwrap_or_else(|| id.short().to_owned());
     let mut command = compose::command(&args, &image.config, &hostname)?;
@@ -108,7 +108,7 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
         id,
         name,
         created: Timestamp::now(),
-        image: ImageUse { reference: args.image, id: image.id, root: image.root },
+        image: ImageUse { reference: args.image(), id: image.id, root: image.root },
         command,
         config,
         hostname,
