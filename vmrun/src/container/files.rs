@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -33,19 +34,29 @@ pub fn read_of<T: DeserializeOwned>(id: &ContainerId, path: &Path) -> Result<T, 
     })
 }
 
+/// Writes a file into a folder that nobody sees yet, and that the caller syncs.
+pub fn write_new(
+    path: &Path,
+    value: &impl Serialize,
+    durability: Durability,
+) -> Result<(), ContainerError> {
+    let write = || {
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        fill(&file, value, durability)
+    };
+    write().map_err(io_error("write", path))
+}
+
 /// Writes aside, syncs and renames: the file is the old or the new one, whole.
-pub fn write_json(
+pub fn replace(
     path: &Path,
     value: &impl Serialize,
     durability: Durability,
 ) -> Result<(), ContainerError> {
     let folder = path.parent().unwrap_or(path);
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&serde_json::to_vec_pretty(value)?)?;
-        if durability == Durability::Synced {
-            file.as_file().sync_all()?;
-        }
+        let file = tempfile::NamedTempFile::new_in(folder)?;
+        fill(file.as_file(), value, durability)?;
         file.persist(path)?;
         io::Result::Ok(())
     };
@@ -54,6 +65,14 @@ pub fn write_json(
         sync_folder(folder)?;
     }
     Ok(())
+}
+
+fn fill(mut file: &File, value: &impl Serialize, durability: Durability) -> io::Result<()> {
+    file.write_all(&serde_json::to_vec_pretty(value)?)?;
+    match durability {
+        Durability::Synced => file.sync_all(),
+        Durability::Unsynced => Ok(()),
+    }
 }
 
 pub fn sync_folder(folder: &Path) -> Result<(), ContainerError> {

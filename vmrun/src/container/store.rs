@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     Condition, ContainerId, ContainerName, NameError, Record, State, Status,
-    files::{read_of, sync_folder, write_json},
+    files::{read_of, replace, sync_folder, write_new},
 };
 use crate::{
     disk::{self, DiskError, Durability},
@@ -120,10 +120,12 @@ impl Containers {
         let mode = if durability == Durability::Synced { 0o700 } else { 0o700 | PASSING };
         DirBuilder::new().mode(mode).create(aside).map_err(io_error("make the folder", aside))?;
         disk::create(&aside.join("disk.ext4"), record.resources.disk, durability)?;
-        // First, for what comes then syncs the folder.
         File::create(aside.join("lock")).map_err(io_error("make the lock in", aside))?;
-        write_json(&aside.join("config.json"), record, durability)?;
-        write_json(&aside.join("state.json"), &Condition::from(State::Created), durability)?;
+        write_new(&aside.join("config.json"), record, durability)?;
+        write_new(&aside.join("state.json"), &Condition::from(State::Created), durability)?;
+        if durability == Durability::Synced {
+            sync_folder(aside)?;
+        }
         let name = self.name_link(&record.name);
         make_private(&self.paths.containers().join(NAMES))?;
         // A link without a container, left by a killed command, stands in the way: `free_name` has
@@ -465,11 +467,11 @@ impl Container {
         condition: &Condition,
         _run: &RunLock,
     ) -> Result<(), ContainerError> {
-        write_json(&self.folder.join("state.json"), condition, self.record.durability())
+        replace(&self.folder.join("state.json"), condition, self.record.durability())
     }
 
     fn write_record(&self) -> Result<(), ContainerError> {
-        write_json(&self.folder.join("config.json"), &self.record, self.record.durability())
+        replace(&self.folder.join("config.json"), &self.record, self.record.durability())
     }
 
     fn lock(&self) -> Result<RunLock, ContainerError> {
