@@ -11,8 +11,7 @@ use std::{
 };
 
 use crate::{
-    ERRORS, Failing, Killing,
-    disk::{self, Disk},
+    ERRORS, Failing, Killing, disk,
     power::{RECORDED, Session},
     record::Count,
     sample::Sample,
@@ -156,12 +155,6 @@ impl Guests {
         }
     }
 
-    /// Makes the store what it is before an act, once nobody uses it any more.
-    fn set(&self, store: &str, act: &Act) {
-        self.rest(store);
-        self.scene.set(store, act);
-    }
-
     /// Checks that the list of containers is true after an act that came out like this.
     fn verify_list(&self, store: &str, act: &Act, ended: &Ended) {
         let words = ["ps", "-a", "--format", "{{.Names}} {{.Status}}"];
@@ -179,6 +172,34 @@ impl Guests {
                 true if told && status.starts_with("Exited (") => {}
                 true if !told => assert!(status.starts_with("Exited (0)"), "{listed}"),
                 _ => assert!(status.starts_with(before), "{listed}"),
+            }
+        }
+    }
+
+    /// Lets faults happen to each act, one at a time, at some of the points that `points` counts in it:
+    /// `fault` does the act with one and tells which that was, `check` looks at how it ended.
+    fn try_faults(
+        &self,
+        (row, title): (u64, &'static str),
+        points: impl Fn(&Count) -> usize,
+        fault: impl Fn(&str, &Act, Role, usize) -> (String, Ended),
+        check: impl Fn(Role, usize, &Ended),
+    ) {
+        let store = format!("store of row {row}");
+        let mut sample = Sample::costly(title);
+        for (number, recorded) in self.acts.iter().enumerate() {
+            if !sample.has(row, number) {
+                continue;
+            }
+            let act = &recorded.act;
+            for point in sample.points(recorded.counts.iter().map(&points).sum()) {
+                let (whose, point) = recorded.at(point, &points);
+                self.rest(&store);
+                self.scene.set(&store, act);
+                let (told, ended) = fault(&store, act, whose, point);
+                sample.trying(format!("{} {whose:?}: {told}: {ended:?}", act.name));
+                check(whose, point, &ended);
+                self.verify(&store, act, &ended);
             }
         }
     }
@@ -237,58 +258,46 @@ impl Guests {
 #[ignore = "needs KVM: scripts/test runs it in the test host"]
 fn row32_a_call_that_fails_beside_a_vm_is_told_and_the_command_can_be_run_again() {
     let guests = Guests::shared();
-    let store = "store of failures";
-    let mut sample = Sample::costly("row 32, call that fails beside a VM");
-    for (number, recorded) in guests.acts.iter().enumerate() {
-        if !sample.has(32, number) {
-            continue;
-        }
-        let act = &recorded.act;
-        let points = |count: &Count| count.changes * ERRORS.len();
-        for point in sample.points(recorded.counts.iter().map(points).sum()) {
-            let (whose, point) = recorded.at(point, points);
-            let error = ERRORS[point % ERRORS.len()];
-            guests.set(store, act);
-            let mut watch = Failing::new(whose, &guests.scene, point / ERRORS.len(), error);
+    let error = |point: usize| ERRORS[point % ERRORS.len()];
+    guests.try_faults(
+        (32, "row 32, call that fails beside a VM"),
+        |count| count.changes * ERRORS.len(),
+        |store, act, whose, point| {
+            let number = point / ERRORS.len();
+            let mut watch = Failing::new(whose, &guests.scene, number, error(point));
             let ended = guests.scene.watched(store, act, &mut watch);
-            sample.trying(format!("{} {whose:?}: {}: {ended:?}", act.name, watch.told()));
-            let stderr = &ended.stderr;
-            let reason = std::io::Error::from_raw_os_error(error).to_string();
+            (watch.told(), ended)
+        },
+        |_, point, Ended { status, stderr, .. }| {
+            let reason = std::io::Error::from_raw_os_error(error(point)).to_string();
             let told = stderr.starts_with("vmrun: ") && stderr.contains(&reason);
-            match ended.status {
+            match status {
                 Some(0) => assert!(told || stderr.is_empty(), "{stderr}"),
                 Some(1 | 125) => assert!(told, "{stderr}"),
                 other => panic!("status {other:?}"),
             }
             assert!(stderr.lines().count() <= 1, "{stderr}");
-            guests.verify(store, act, &ended);
-        }
-    }
+        },
+    );
 }
 
 #[test]
 #[ignore = "needs KVM: scripts/test runs it in the test host"]
 fn row33_a_kill_beside_a_vm_leaves_a_sound_store_and_no_process() {
     let guests = Guests::shared();
-    let store = "store of kills";
-    let mut sample = Sample::costly("row 33, kill beside a VM");
-    for (number, recorded) in guests.acts.iter().enumerate() {
-        if !sample.has(33, number) {
-            continue;
-        }
-        let act = &recorded.act;
-        let points = |count: &Count| count.calls;
-        for point in sample.points(recorded.counts.iter().map(points).sum()) {
-            let (whose, point) = recorded.at(point, points);
-            guests.set(store, act);
+    guests.try_faults(
+        (33, "row 33, kill beside a VM"),
+        |count| count.calls,
+        |store, act, whose, point| {
             let ended = guests.scene.watched(store, act, &mut Killing::new(whose, point));
-            sample.trying(format!("{} {whose:?} ahead of call {point}: {ended:?}", act.name));
+            (format!("killed ahead of call {point}"), ended)
+        },
+        |whose, _, ended| {
             if whose == Role::Monitor && ended.status != Some(0) {
                 assert!(ended.stderr.starts_with("vmrun: "), "{}", ended.stderr);
             }
-            guests.verify(store, act, &ended);
-        }
-    }
+        },
+    );
 }
 
 #[test]
@@ -302,21 +311,14 @@ fn row34_a_power_cut_beside_a_vm_leaves_what_was_acknowledged() {
         if !sample.has(34, number) {
             continue;
         }
-        let (mut disk, mut done) = (Disk::new(), 0);
-        let cuts = session.cuts(before);
-        for point in sample.points(cuts.len()) {
-            let (operations, luck) = cuts[point];
-            session.advance(&mut disk, &mut done, operations);
-            let files = disk.cut(&|number| luck.fate(number));
-            let last = session.last(operations);
-            sample.trying(format!("{}, cut after {operations}: {last}; {luck:?}", act.name));
+        session.cut(before, &mut sample, |files, over| {
             guests.rest(store);
             let path = guests.scene.path(store);
             let _ = fs::remove_dir_all(&path);
-            disk::write(&files, &path);
-            let status = (operations == session.end(before)).then_some(0);
+            disk::write(files, &path);
+            let status = over.then_some(0);
             let ended = Ended { status, stdout: String::new(), stderr: String::new() };
             guests.verify(store, act, &ended);
-        }
+        });
     }
 }

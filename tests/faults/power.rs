@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// Brings a disk, to which so many operations were done, to what it is after more of them.
-    pub fn advance(&self, disk: &mut Disk, done: &mut usize, operations: usize) {
+    fn advance(&self, disk: &mut Disk, done: &mut usize, operations: usize) {
         self.log[*done..operations].iter().for_each(|operation| disk.apply(operation));
         *done = operations;
     }
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// What the last of so many operations was, in short.
-    pub fn last(&self, operations: usize) -> String {
+    fn last(&self, operations: usize) -> String {
         let last = operations.checked_sub(1).map(|last| &self.log[last]);
         match last {
             Some(Operation::Write(path, offset, bytes)) => {
@@ -76,13 +76,13 @@ impl Session {
     }
 
     /// After how many operations an act is over.
-    pub fn end(&self, act: usize) -> usize {
+    fn end(&self, act: usize) -> usize {
         self.starts.get(act + 1).copied().unwrap_or(self.log.len())
     }
 
     /// The cuts while an act is under way or just over, in their order: after how many operations, and
     /// what becomes of those that are not safe.
-    pub fn cuts(&self, act: usize) -> Vec<(usize, Luck)> {
+    fn cuts(&self, act: usize) -> Vec<(usize, Luck)> {
         let (start, end) = (self.starts[act], self.end(act));
         let (mut disk, mut done) = (Disk::new(), 0);
         let mut cuts = Vec::new();
@@ -93,11 +93,25 @@ impl Session {
         }
         cuts
     }
+
+    /// Cuts at some of them: `verify` gets what is left on the disk, and whether the act was over.
+    pub fn cut(&self, act: usize, sample: &mut Sample, mut verify: impl FnMut(&Files, bool)) {
+        let (mut disk, mut done) = (Disk::new(), 0);
+        let cuts = self.cuts(act);
+        for point in sample.points(cuts.len()) {
+            let (operations, luck) = cuts[point];
+            self.advance(&mut disk, &mut done, operations);
+            let files = disk.cut(&|number| luck.fate(number));
+            let (name, last) = (self.acts[act].name, self.last(operations));
+            sample.trying(format!("{name}, cut after {operations}: {last}; {luck:?}"));
+            verify(&files, operations == self.end(act));
+        }
+    }
 }
 
 /// What may become of what is not safe: all the same, all but one the same, or anything.
 #[derive(Clone, Copy, Debug)]
-pub enum Luck {
+enum Luck {
     All(Fate),
     Except(Fate, usize, Fate),
     Random(usize),
@@ -116,7 +130,7 @@ impl Luck {
         kinds
     }
 
-    pub fn fate(self, number: usize) -> Fate {
+    fn fate(self, number: usize) -> Fate {
         match self {
             Self::All(fate) => fate,
             Self::Except(_, exception, fate) if exception == number => fate,
@@ -190,20 +204,13 @@ fn row34_a_power_cut_leaves_what_was_acknowledged() {
         session.add(&scene, act, Role::Cli, None);
     }
     let mut sample = Sample::new("row 34, power cut");
-    for (number, act) in session.acts.iter().enumerate() {
+    for number in 0..session.acts.len() {
         let mut seen = HashSet::new();
-        let (mut disk, mut done) = (Disk::new(), 0);
-        let cuts = session.cuts(number);
-        for point in sample.points(cuts.len()) {
-            let (operations, luck) = cuts[point];
-            session.advance(&mut disk, &mut done, operations);
-            let files = disk.cut(&|number| luck.fate(number));
-            let last = session.last(operations);
-            sample.trying(format!("{}, cut after {operations}: {last}; {luck:?}", act.name));
-            if seen.insert(disk::fingerprint(&files)) {
-                verify(&scene, &session, number, operations == session.end(number), &files);
+        session.cut(number, &mut sample, |files, over| {
+            if seen.insert(disk::fingerprint(files)) {
+                verify(&scene, &session, number, over, files);
             }
-        }
+        });
     }
 }
 
