@@ -4,6 +4,7 @@
 //! the place may be gone to at all (`target`), and whether the credentials go along (only to the
 //! same scheme, host and port). Nothing is retried here; see `retry`.
 
+use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -44,7 +45,7 @@ pub enum HttpError {
         /// The server.
         host: String,
         /// What is wrong with it.
-        source: Box<ureq::Error>,
+        source: Cause,
     },
     /// No connection, or one that broke.
     #[error("cannot reach {host}")]
@@ -52,7 +53,7 @@ pub enum HttpError {
         /// The server.
         host: String,
         /// What happened.
-        source: Box<ureq::Error>,
+        source: Cause,
     },
     /// It cannot be written as HTTP.
     #[error("request cannot be expressed")]
@@ -76,13 +77,40 @@ impl HttpError {
         match error {
             ureq::Error::Other(other) => match other.downcast::<TargetError>() {
                 Ok(error) => Self::Target(*error),
-                Err(other) => Self::Transport { host, source: Box::new(ureq::Error::Other(other)) },
+                Err(other) => {
+                    Self::Transport { host, source: Cause::of(ureq::Error::Other(other)) }
+                }
             },
-            error if is_certificate(&error) => Self::Certificate { host, source: Box::new(error) },
-            error => Self::Transport { host, source: Box::new(error) },
+            error if is_certificate(&error) => Self::Certificate { host, source: Cause::of(error) },
+            error => Self::Transport { host, source: Cause::of(error) },
         }
     }
 }
+
+/// What went wrong, in the system's words where it is the system's error.
+#[derive(Debug)]
+pub struct Cause(Box<ureq::Error>);
+
+impl Cause {
+    fn of(error: ureq::Error) -> Self {
+        Self(Box::new(error))
+    }
+
+    pub(crate) fn error(&self) -> &ureq::Error {
+        &self.0
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            ureq::Error::Io(error) => error.fmt(f),
+            error => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Cause {}
 
 fn is_certificate(error: &ureq::Error) -> bool {
     let invalid = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));

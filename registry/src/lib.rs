@@ -51,7 +51,7 @@ pub use blob::Blob;
 pub use config::{Config, ConfigError};
 pub use credentials::{Credential, CredentialError, Credentials, Kept};
 pub use error::RegistryError;
-pub use http::HttpError;
+pub use http::{Cause, HttpError};
 pub use repository::{Manifest, Repository};
 pub use target::TargetError;
 pub use upload::{Pushed, Upload};

@@ -70,7 +70,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// Whether an error may pass: a connection that broke or stalled, not one that was refused.
 pub(crate) fn passing_error(error: &HttpError) -> bool {
     match error {
-        HttpError::Transport { source, .. } => passing_transport(source),
+        HttpError::Transport { source, .. } => passing_transport(source.error()),
         _ => false,
     }
 }

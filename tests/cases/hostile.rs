@@ -27,7 +27,8 @@ fn refused(bytes: &[u8]) {
     let before = content(store.path());
     let mut file = tempfile::NamedTempFile::new_in(scratch()).unwrap();
     file.write_all(bytes).unwrap();
-    store.vmrun(["load", "-i", file.path().to_str().unwrap()]).run().fails(1, &["vmrun:"]);
+    let path = file.path().to_str().unwrap();
+    store.vmrun(["load", "-i", path]).run().fails(1, &[&format!("vmrun: cannot load {path}: ")]);
     assert_eq!(content(store.path()), before);
     // It works as before.
     store.load("busybox.tar").succeeds();

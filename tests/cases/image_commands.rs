@@ -254,7 +254,11 @@ fn root_file_systems_are_imported_with_changes() {
     let bytes = fs::read(&tar).unwrap();
     let nameless = store.vmrun(["import", "-"]).input(bytes).run().succeeds();
     assert!(nameless.starts_with("sha256:"));
-    store.vmrun(["import", "-"]).input("not a tar").run().fails(1, &["vmrun: "]);
+    store
+        .vmrun(["import", "-"])
+        .input("not a tar")
+        .run()
+        .fails(1, &["vmrun: cannot import standard input: "]);
     store
         .vmrun(["import", "-c", "RUN true", text(&tar)])
         .run()

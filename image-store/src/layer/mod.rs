@@ -26,9 +26,9 @@ pub(crate) const BLOCK: u64 = 4096;
 #[derive(Debug, Error)]
 pub enum LayerError {
     /// The archive itself.
-    #[error("after entry {after:?}")]
+    #[error("{}", if after.is_empty() { "at the first entry".to_owned() } else { format!("after entry {after:?}") })]
     Tar {
-        /// The last entry that was read.
+        /// The last entry that was read; empty if none was.
         after: String,
         /// What is wrong.
         source: TarError,

@@ -42,7 +42,12 @@ pub(crate) fn import(
         vec![LayerSource { diff_id, bytes: LayerBytes::Here(content), stated: None, digest }];
     let names = name.into_iter().collect();
     let found = vec![Found { config_text, document, manifest: None, layers, names }];
-    let loaded = super::add(paths, &ingest, limits, found, &NoProgress)?;
+    // The user knows no digest of what is made here.
+    let loaded =
+        super::add(paths, &ingest, limits, found, &NoProgress).map_err(|error| match error {
+            LoadError::Layer { source, .. } => LoadError::NewLayer(source),
+            error => error,
+        })?;
     let missing = || LoadError::Image(ImageError::NotImages);
     loaded.first().map(|image| image.id).ok_or_else(missing)
 }

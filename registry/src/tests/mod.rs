@@ -314,5 +314,7 @@ fn a_registry_that_is_not_there_is_told_at_once() {
     let reference = "localhost:1/a/b".parse().unwrap();
     let error = registries().to_pull(&reference).unwrap().manifest(&reference).unwrap_err();
     assert_eq!(error.to_string(), "cannot reach localhost:1");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(reason, "Connection refused (os error 111)");
     assert!(start.elapsed() < Duration::from_secs(5));
 }

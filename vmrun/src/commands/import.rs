@@ -11,7 +11,7 @@ use image_store::{Digest, ImageConfig, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Host, changes, check_platform, print};
+use super::{Host, changes, check_platform, load::named, print};
 use crate::{cli::ImportArgs, error::failure, events::Event};
 
 pub fn import(args: &ImportArgs) -> Result<()> {
@@ -34,16 +34,18 @@ pub fn import(args: &ImportArgs) -> Result<()> {
     }
     let host = Host::open()?;
     let describe = |layer: &Digest| document(&config, args.message.as_deref(), layer);
+    let mut shown = args.file.display().to_string();
     let mut archive: Box<dyn Read> = if args.file == Path::new("-") {
         if io::stdin().is_terminal() {
             return Err(failure(1, "import reads an archive from stdin, which is a terminal"));
         }
+        shown = "standard input".to_owned();
         Box::new(io::stdin().lock())
     } else {
-        let shown = args.file.display();
         Box::new(File::open(&args.file).with_context(|| format!("cannot read {shown}"))?)
     };
-    let id = host.images.import(&mut archive, &describe, name)?;
+    let id = host.images.import(&mut archive, &describe, name);
+    let id = id.map_err(|error| named(error, "import", &shown))?;
     host.tell(Event::of_image(&id.to_string(), &id.to_string(), "import"));
     print(&format!("{id}\n"))
 }

@@ -1,12 +1,13 @@
 //! `vmrun load`
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal},
     path::Path,
 };
 
 use anyhow::Result;
-use image_store::{Progress, Source};
+use image_store::{ArchiveError, ImageError, LoadError, Progress, Source};
 
 use super::{Host, print, progress::Bars};
 use crate::{cli::LoadArgs, error::failure, events::Event};
@@ -19,12 +20,18 @@ pub fn load(args: &LoadArgs) -> Result<()> {
     };
     let input = args.input.as_deref().filter(|path| *path != Path::new("-"));
     let loaded = match input {
-        Some(path) => host.images.load(Source::Path(path), &*progress)?,
+        Some(path) => {
+            let loaded = host.images.load(Source::Path(path), &*progress);
+            loaded.map_err(|error| named(error, "load", &path.display()))?
+        }
         None if io::stdin().is_terminal() => {
             let message = "requested load from stdin, but stdin is empty; name a file with -i";
             return Err(failure(1, message));
         }
-        None => host.images.load(Source::Stream(&mut io::stdin().lock()), &*progress)?,
+        None => {
+            let loaded = host.images.load(Source::Stream(&mut io::stdin().lock()), &*progress);
+            loaded.map_err(|error| named(error, "load", &"standard input"))?
+        }
     };
     drop(progress);
     for image in loaded {
@@ -38,4 +45,15 @@ pub fn load(args: &LoadArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Names what cannot be loaded or imported, unless the reason does, or has nothing to do with it.
+pub fn named(error: LoadError, action: &str, what: &dyn Display) -> anyhow::Error {
+    use ArchiveError::{Read, Store};
+    match error {
+        LoadError::Store(_) | LoadError::Image(ImageError::Archive(Read { .. } | Store(_))) => {
+            error.into()
+        }
+        error => anyhow::Error::from(error).context(format!("cannot {action} {what}")),
+    }
 }
