@@ -120,14 +120,15 @@ fn the_configuration_space_describes_the_disk() {
     assert_eq!(u64::from(config(0)), DISK_SIZE / SECTOR_SIZE);
     assert_eq!(config(12), 254);
     assert_eq!(config(20), 512);
+    assert_eq!(config(28) * config(20), 256 << 10);
     assert_eq!(config(44), 8);
     assert_eq!(config(200), 0);
     let features = machine.offered_features();
-    assert_eq!([5, 6, 9, 13, 14].map(|bit| features >> bit & 1), [0, 1, 1, 1, 1]);
+    assert_eq!([5, 6, 9, 10, 13, 14].map(|bit| features >> bit & 1), [0, 1, 1, 1, 1, 1]);
     let (machine, _file) = read_only_disk();
     assert_eq!(machine.read32(register::CONFIG + 20), 4096);
     let features = machine.offered_features();
-    assert_eq!([5, 6, 9, 13, 14].map(|bit| features >> bit & 1), [1, 1, 0, 0, 0]);
+    assert_eq!([5, 6, 9, 10, 13, 14].map(|bit| features >> bit & 1), [1, 1, 0, 1, 0, 0]);
 }
 
 #[test]
