@@ -3,7 +3,7 @@
 //! A `/dev/kvm` that opens is not enough: on some cloud machines (`kvm_pvm`) there is no hardware
 //! virtualisation behind it. Guest code at ring 0 is then emulated, a thousand times too slowly,
 //! and some of its instructions not at all: Linux does not boot there, it hangs or fails. So the
-//! probe runs a short loop in a guest and looks at the time it takes.
+//! probe runs such an instruction and a short loop in a guest, and looks at the time that takes.
 //!
 //! The loop costs about a millisecond of set-up. A start of a VM therefore asks the processor
 //! first, one instruction: where it has VMX or SVM the loop is not run.
