@@ -101,6 +101,12 @@ impl Paths {
         self.runtime.join(id)
     }
 
+    /// The folder of all of them where it is this store's own and outlasts a reboot; another store of
+    /// the user may have containers in that of the session.
+    pub fn lasting_runtime(&self) -> Option<&Path> {
+        self.runtime.starts_with(&self.data).then_some(self.runtime.as_path())
+    }
+
     /// Finds the guest's kernel and initramfs.
     pub fn guest(&self) -> Result<GuestFiles, PathError> {
         let mut folders = Vec::new();

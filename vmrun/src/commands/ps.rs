@@ -17,9 +17,8 @@ use super::{
 use crate::{
     cli::PsArgs,
     container::{Container, ContainerError, Record, Status},
-    monitor::printable,
     size::ByteSize,
-    template::{Format, Subject, Type},
+    template::{Format, Subject, Type, quote},
 };
 
 /// Longest command shown, quotes and all, as in Docker.
@@ -286,16 +285,16 @@ pub fn fields(record: &Record, status: &Status, no_trunc: bool, size: &str) -> V
     })
 }
 
-/// A command as a table shows it, with quotes around arguments that have blanks.
+/// A command as a table shows it: with quotes around arguments that have blanks, and the whole
+/// quoted as in Go.
 fn command(args: &[Vec<u8>], whole: bool) -> String {
     let words = args.iter().enumerate().map(|(place, word)| {
         let word = String::from_utf8_lossy(word);
         if place > 0 && word.contains(' ') { format!("'{word}'") } else { word.into_owned() }
     });
     let words: Vec<_> = words.collect();
-    let text = printable(&words.join(" "));
-    let shown = if whole { text } else { shorten(&text, COMMAND_SHOWN) };
-    format!("\"{shown}\"")
+    let text = words.join(" ");
+    quote(&if whole { text } else { shorten(&text, COMMAND_SHOWN) })
 }
 
 #[cfg(test)]
@@ -310,6 +309,8 @@ mod tests {
         let script = ["sh", "-c", "exit 3"].map(|word| word.as_bytes().to_vec());
         assert_eq!(command(&script, false), "\"sh -c 'exit 3'\"");
         assert_eq!(command(&long, true), "\"docker-entrypoint.sh postgres\"");
+        let lines = ["sh", "-c", "\n echo \"hi\""].map(|word| word.as_bytes().to_vec());
+        assert_eq!(command(&lines, false), r#""sh -c '\n echo \"hi\"'""#);
     }
 
     #[test]

@@ -17,9 +17,9 @@ mod value;
 
 use serde_json::Value as Json;
 
-use self::{exec::Execution, printf::quote, tree::Definitions};
+use self::{exec::Execution, tree::Definitions};
 
-pub use self::value::Type;
+pub use self::{printf::quote, value::Type};
 
 /// A template, ready to be filled in.
 pub struct Format<'a> {

@@ -30,14 +30,22 @@ impl Containers {
         self.delete(container)
     }
 
-    /// Removes what killed commands and power cuts left: half-made containers, and `--rm` containers
-    /// whose monitor died or whose record was lost. Leaves alone whatever it cannot lock or delete.
+    /// Removes what killed commands and power cuts left: half-made containers, runtime folders without
+    /// a container, and `--rm` containers whose monitor died or whose record was lost. Leaves alone whatever it cannot lock or delete.
     /// Gives what it kept, as [`Self::list`] does.
     pub fn sweep(&self) -> Result<Vec<Container>, ContainerError> {
         let _lock = self.lock()?;
         let folder = self.paths.containers();
         for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with('.') {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let lasting = self.paths.lasting_runtime().and_then(|runtime| fs::read_dir(runtime).ok());
+        for entry in lasting.into_iter().flatten().flatten() {
+            let id = entry.file_name().into_string().ok();
+            let id = id.and_then(|id| ContainerId::try_from(id).ok());
+            if id.is_some_and(|id| !self.folder(&id).exists()) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

@@ -68,6 +68,20 @@ fn damaged_container_is_told_of_hides_no_other_and_can_be_removed() {
 }
 
 #[test]
+fn a_runtime_folder_without_a_container_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = Paths::below(folder.path()).unwrap();
+    let containers = Containers::new(paths.clone());
+    let kept = containers.create(None, record).unwrap();
+    let (gone, kept) = ("0".repeat(64), kept.record.id.as_str().to_owned());
+    for id in [&gone, &kept] {
+        fs::create_dir(paths.runtime_of(id)).unwrap();
+    }
+    containers.sweep().unwrap();
+    assert_eq!([gone, kept].map(|id| paths.runtime_of(&id).exists()), [false, true]);
+}
+
+#[test]
 fn what_a_power_cut_left_of_a_passing_container_is_swept_and_of_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let containers = Containers::new(Paths::below(folder.path()).unwrap());
