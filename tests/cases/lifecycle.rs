@@ -202,6 +202,28 @@ fn vm_killed_at_random_moments_leaves_a_container_that_starts() {
     assert!(!disk.exists());
 }
 
+/// The VM that was booted for a copy may end at any moment once that is told to be done.
+#[test]
+fn what_was_copied_into_a_stopped_container_outlives_its_vm() {
+    let store = Store::new();
+    store.load("busybox.tar").succeeds();
+    let create = ["create", "--name", "victim", "busybox", "cat", "/copied"];
+    store.vmrun(create).run().succeeds();
+    let copied = tempfile::NamedTempFile::new_in(scratch()).unwrap();
+    for round in 0..4 {
+        let content = format!("round {round}\n");
+        std::fs::write(copied.path(), &content).unwrap();
+        let copy = ["cp", copied.path().to_str().unwrap(), "victim:/copied"];
+        store.vmrun(copy).run().succeeds();
+        for pid in victims(&store, "vmm") {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let seen = store.vmrun(["start", "-a", "victim"]).run().succeeds();
+        assert_eq!(seen, content);
+    }
+}
+
 /// The processes of the only container of a store.
 fn victims(store: &Store, whom: &str) -> Vec<i32> {
     let monitors = processes(&["vmrun", "monitor"]);

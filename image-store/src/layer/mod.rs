@@ -22,11 +22,18 @@ use crate::tar::TarError;
 /// Bytes of a block of the root disk, and the alignment of every file in a blob.
 pub(crate) const BLOCK: u64 = 4096;
 
+fn place(after: &str) -> String {
+    match after {
+        "" => "at the first entry".to_owned(),
+        after => format!("after entry {after:?}"),
+    }
+}
+
 /// Why a layer's tar stream cannot become a layer.
 #[derive(Debug, Error)]
 pub enum LayerError {
     /// The archive itself.
-    #[error("{}", if after.is_empty() { "at the first entry".to_owned() } else { format!("after entry {after:?}") })]
+    #[error("{}", place(after))]
     Tar {
         /// The last entry that was read; empty if none was.
         after: String,

@@ -31,8 +31,8 @@ impl Containers {
     }
 
     /// Removes what killed commands and power cuts left: half-made containers, runtime folders without
-    /// a container, and `--rm` containers whose monitor died or whose record was lost. Leaves alone whatever it cannot lock or delete.
-    /// Gives what it kept, as [`Self::list`] does.
+    /// a container, and `--rm` containers whose monitor died or whose record was lost. Leaves alone
+    /// whatever it cannot lock or delete. Gives what it kept, as [`Self::list`] does.
     pub fn sweep(&self) -> Result<Vec<Container>, ContainerError> {
         let _lock = self.lock()?;
         let folder = self.paths.containers();
