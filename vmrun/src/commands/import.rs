@@ -34,15 +34,15 @@ pub fn import(args: &ImportArgs) -> Result<()> {
     }
     let host = Host::open()?;
     let describe = |layer: &Digest| document(&config, args.message.as_deref(), layer);
-    let mut shown = args.file.display().to_string();
-    let mut archive: Box<dyn Read> = if args.file == Path::new("-") {
+    let (mut archive, shown): (Box<dyn Read>, String) = if args.file == Path::new("-") {
         if io::stdin().is_terminal() {
             return Err(failure(1, "import reads an archive from stdin, which is a terminal"));
         }
-        shown = "standard input".to_owned();
-        Box::new(io::stdin().lock())
+        (Box::new(io::stdin().lock()), "standard input".to_owned())
     } else {
-        Box::new(File::open(&args.file).with_context(|| format!("cannot read {shown}"))?)
+        let shown = args.file.display().to_string();
+        let file = File::open(&args.file).with_context(|| format!("cannot read {shown}"))?;
+        (Box::new(file), shown)
     };
     let id = host.images.import(&mut archive, &describe, name);
     let id = id.map_err(|error| named(error, "import", &shown))?;
