@@ -48,17 +48,20 @@ mod tests {
 
     #[test]
     fn child_that_burns_is_seen_to() {
-        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let start = Instant::now();
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let mut used = Duration::ZERO;
         while used < Duration::from_millis(50) && start.elapsed() < Duration::from_secs(60) {
             thread::sleep(Duration::from_millis(10));
             used = time_of(child.id()).unwrap();
         }
-        assert!(time_of_children(std::process::id()).unwrap() >= used);
+        // The kernel may leave a child out while others end (proc(5)), and other tests have some.
+        let of_children = || time_of_children(std::process::id()).unwrap();
+        let seen = (0..100).any(|_| of_children() >= used);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(used >= Duration::from_millis(50) && used <= start.elapsed(), "{used:?}");
+        assert!(seen);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Decompression of hostile streams: gzip (of any number of members), zstd, or none, with limits
 //! on memory and on what comes out (threats.md row 6).
 
+mod gzip;
+
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use self::gzip::{Gzip, WINDOW};
 use crate::Digest;
 use crate::limits::{Limits, ZSTD_WIDE_WINDOW_LOG, ZSTD_WINDOW_LOG};
 use crate::tar::Input;
@@ -122,13 +124,15 @@ impl<R: BufRead> Compressed for Counted<R> {
 
 enum Inner<R: BufRead> {
     Plain(R),
-    Gzip(Box<MultiGzDecoder<R>>),
+    Gzip(Box<Gzip<R>>),
     Zstd(zstd::stream::read::Decoder<'static, R>),
 }
 
 /// A stream of what comes out, hashed on the way.
 pub(crate) struct Decoder<R: BufRead> {
     inner: Inner<R>,
+    /// The last bytes of what was consumed, as many as may be referred to; behind them what came
+    /// out since.
     buffer: Box<[u8]>,
     /// The part of `buffer` that was not consumed yet.
     from: usize,
@@ -155,7 +159,7 @@ impl<R: Compressed> Decoder<R> {
     ) -> io::Result<Self> {
         let inner = match compression {
             Compression::None => Inner::Plain(input),
-            Compression::Gzip => Inner::Gzip(Box::new(MultiGzDecoder::new(input))),
+            Compression::Gzip => Inner::Gzip(Box::new(Gzip::new(input))),
             Compression::Zstd => {
                 let wide = is_wide(input.fill_buf()?);
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
@@ -169,9 +173,9 @@ impl<R: Compressed> Decoder<R> {
         };
         Ok(Self {
             inner,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            from: 0,
-            to: 0,
+            buffer: vec![0; WINDOW + BUFFER].into_boxed_slice(),
+            from: WINDOW,
+            to: WINDOW,
             hasher: hashed.then(Sha256::new),
             produced: 0,
             limits: *limits,
@@ -231,16 +235,18 @@ impl<R: Compressed> BufRead for Decoder<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.from == self.to {
             let count = match &mut self.inner {
-                Inner::Plain(input) => input.read(&mut self.buffer)?,
-                Inner::Gzip(decoder) => decoder.read(&mut self.buffer)?,
-                Inner::Zstd(decoder) => decoder.read(&mut self.buffer)?,
+                Inner::Plain(input) => input.read(&mut self.buffer[WINDOW..])?,
+                Inner::Zstd(decoder) => decoder.read(&mut self.buffer[WINDOW..])?,
+                Inner::Gzip(decoder) => {
+                    self.buffer.copy_within(self.to - WINDOW..self.to, 0);
+                    decoder.read(&mut self.buffer)?
+                }
             };
-            (self.from, self.to) = (0, count);
+            (self.from, self.to) = (WINDOW, WINDOW + count);
             self.produced = self.produced.saturating_add(count as u64);
             self.check_quota()?;
-            let new = self.buffer.get(..count).unwrap_or_default();
             if let Some(hasher) = &mut self.hasher {
-                hasher.update(new);
+                hasher.update(&self.buffer[self.from..self.to]);
             }
         }
         Ok(self.buffer.get(self.from..self.to).unwrap_or_default())

@@ -1,0 +1,332 @@
+//! gzip (RFC 1952) of any number of members. `fdeflate` inflates, the fastest decoder there is in
+//! safe Rust; it knows zlib's frame alone (RFC 1950), and reads some bytes too many at the end:
+//! its checksum's four, and up to three more.
+
+use std::io::{self, BufRead, ErrorKind, Read};
+
+use fdeflate::{DecompressionError, Decompressor};
+use flate2::Crc;
+
+/// How far back a stream refers (RFC 1951 §2).
+pub(super) const WINDOW: usize = 32 << 10;
+
+/// A header of zlib's that says no more than that deflate follows.
+const ZLIB_HEADER: [u8; 2] = [0x78, 0x01];
+
+/// CRC and size behind each member.
+const TRAILER: u32 = u64::BITS / 8;
+
+/// Flags of a member's header (§2.3.1).
+mod flag {
+    pub(super) const HEADER_CRC: u8 = 1 << 1;
+    pub(super) const EXTRA: u8 = 1 << 2;
+    pub(super) const NAME: u8 = 1 << 3;
+    pub(super) const COMMENT: u8 = 1 << 4;
+    pub(super) const RESERVED: u8 = 0b111 << 5;
+}
+
+/// What comes out of a gzip stream, which has to end with its last member.
+pub(super) struct Gzip<R> {
+    input: R,
+    member: Option<Member>,
+}
+
+struct Member {
+    inflate: Decompressor,
+    /// Of what came out.
+    crc: Crc,
+    /// Bytes to refer back to.
+    window: usize,
+    /// The last eight bytes that went in, the latest on top.
+    taken: u64,
+}
+
+impl<R: BufRead> Gzip<R> {
+    pub(super) const fn new(input: R) -> Self {
+        Self { input, member: None }
+    }
+
+    pub(super) const fn get_ref(&self) -> &R {
+        &self.input
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// Fills the buffer behind its first [`WINDOW`] bytes, which the caller has kept as the last
+    /// that came out, and returns how many bytes there are: fewer at the end only.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut at = WINDOW;
+        while at < buffer.len() {
+            let member = match &mut self.member {
+                Some(member) => member,
+                None if self.input.fill_buf()?.is_empty() => break,
+                none => none.insert(Member::begin(&mut self.input)?),
+            };
+            at += member.inflate(&mut self.input, buffer, at)?;
+            if member.inflate.is_done() {
+                member.end(&mut self.input)?;
+                self.member = None;
+            }
+        }
+        Ok(at - WINDOW)
+    }
+}
+
+impl Member {
+    /// Reads a header (§2.3). What it tells of the file is nobody's business here, and the whole
+    /// stream has a digest.
+    fn begin(input: &mut impl BufRead) -> io::Result<Self> {
+        let [0x1f, 0x8b, 8, flags, ..] = fixed::<10>(input)? else {
+            return Err(invalid("data after the compressed end"));
+        };
+        if flags & flag::RESERVED != 0 {
+            return Err(invalid("a gzip header with unknown flags"));
+        }
+        if flags & flag::EXTRA != 0 {
+            let length = u16::from_le_bytes(fixed(input)?).into();
+            io::copy(&mut input.by_ref().take(length), &mut io::sink())?;
+        }
+        for text in [flag::NAME, flag::COMMENT] {
+            if flags & text != 0 {
+                input.skip_until(0)?;
+            }
+        }
+        if flags & flag::HEADER_CRC != 0 {
+            fixed::<2>(input)?;
+        }
+        let mut inflate = Decompressor::new();
+        inflate.ignore_adler32();
+        inflate.read(&ZLIB_HEADER, &mut [], 0, false).map_err(corrupt)?;
+        Ok(Self { inflate, crc: Crc::new(), window: 0, taken: 0 })
+    }
+
+    /// Inflates from what `input` has at once, to `at` in the buffer; returns how many bytes.
+    fn inflate(
+        &mut self,
+        input: &mut impl BufRead,
+        buffer: &mut [u8],
+        at: usize,
+    ) -> io::Result<usize> {
+        let given = input.fill_buf()?;
+        // Nothing of an earlier member may be referred to.
+        let known = at - self.window;
+        let out = &mut buffer[known..];
+        let (taken, made) =
+            self.inflate.read(given, out, self.window, given.is_empty()).map_err(corrupt)?;
+        if (taken, made) == (0, 0) && !self.inflate.is_done() {
+            return Err(corrupt(DecompressionError::InsufficientInput));
+        }
+        for byte in &given[taken.saturating_sub(TRAILER as usize)..taken] {
+            self.note(*byte);
+        }
+        input.consume(taken);
+        self.crc.update(&buffer[at..at + made]);
+        self.window = WINDOW.min(self.window + made);
+        Ok(made)
+    }
+
+    fn note(&mut self, byte: u8) {
+        self.taken = self.taken >> 8 | u64::from(byte) << 56;
+    }
+
+    /// Reads what is left of the trailer (§2.3.1): it ends where the last eight bytes are what it
+    /// has to be. Behind an empty member that is zeros; there as many are taken as may be its own,
+    /// and one or two that are missing at the end of all are not missed.
+    fn end(&mut self, input: &mut impl BufRead) -> io::Result<()> {
+        let trailer = u64::from(self.crc.sum()) | u64::from(self.crc.amount()) << 32;
+        let mut found = false;
+        for _ in 0..4 {
+            let before = self.taken;
+            let Some(&next) = input.fill_buf()?.first() else { break };
+            self.note(next);
+            if found && self.taken != trailer {
+                self.taken = before;
+                break;
+            }
+            input.consume(1);
+            found = self.taken == trailer;
+        }
+        if found { Ok(()) } else { Err(invalid("corrupt gzip stream: its checksum is wrong")) }
+    }
+}
+
+fn fixed<const LENGTH: usize>(input: &mut impl BufRead) -> io::Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    match input.read_exact(&mut bytes) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(cut_short()),
+        read => read.map(|()| bytes),
+    }
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
+
+fn corrupt(error: DecompressionError) -> io::Error {
+    match error {
+        DecompressionError::InsufficientInput => cut_short(),
+        _ => invalid("corrupt gzip stream"),
+    }
+}
+
+fn cut_short() -> io::Error {
+    invalid("a gzip stream that is cut short")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+
+    use flate2::bufread::MultiGzDecoder;
+    use flate2::write::DeflateEncoder;
+    use flate2::{Compression, GzBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::gzip;
+
+    /// What comes out, read in pieces of this many bytes into a buffer of that many.
+    fn inflate(stream: &[u8], piece: usize, room: usize) -> io::Result<Vec<u8>> {
+        let mut gzip = Gzip::new(BufReader::with_capacity(piece, stream));
+        let mut buffer = vec![0; WINDOW + room];
+        let mut out = Vec::new();
+        loop {
+            let count = gzip.read(&mut buffer)?;
+            out.extend_from_slice(&buffer[WINDOW..WINDOW + count]);
+            buffer.copy_within(count..count + WINDOW, 0);
+            if count == 0 {
+                return Ok(out);
+            }
+        }
+    }
+
+    /// zlib-rs's answer.
+    fn judged(stream: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        MultiGzDecoder::new(stream).read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    /// Text, runs and noise, with references as far back as they go.
+    fn content() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            (any::<u8>(), 0..70_000_usize).prop_map(|(byte, length)| vec![byte; length]),
+            prop::collection::vec(any::<u8>(), 0..3000),
+            prop::collection::vec(0..4_u8, 0..40_000),
+            "[a-e ]{0,300}".prop_map(|text| text.repeat(150).into_bytes()),
+        ];
+        prop::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
+    }
+
+    /// A member of any level, with any of the fields that a header may have, flushed where it may be.
+    fn member() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+        (content(), 0..10_u32, any::<[bool; 3]>(), any::<prop::sample::Index>()).prop_map(
+            |(content, level, [extra, name, flush], at)| {
+                let mut builder = GzBuilder::new();
+                if extra {
+                    builder = builder.extra("\0more").comment("made by a test");
+                }
+                if name {
+                    builder = builder.filename("layer.tar");
+                }
+                let mut encoder = builder.write(Vec::new(), Compression::new(level));
+                let (first, rest) = content.split_at(at.index(content.len() + 1));
+                encoder.write_all(first).unwrap();
+                if flush {
+                    encoder.flush().unwrap();
+                }
+                encoder.write_all(rest).unwrap();
+                (encoder.finish().unwrap(), content)
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_members_come_out_as_they_went_in(
+            members in prop::collection::vec(member(), 1..4),
+            piece in prop_oneof![1..20_usize, 1000..9000_usize, Just(1 << 20)],
+            room in prop_oneof![1..40_usize, 20_000..200_000_usize],
+        ) {
+            let (stream, content): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+            prop_assert!(inflate(&stream.concat(), piece, room).unwrap() == content.concat());
+        }
+
+        /// Each may refuse more than the other; what both take is the same.
+        #[test]
+        fn damaged_members_are_refused_or_come_out_as_of_zlib(
+            member in member(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut stream = member.0;
+            for (at, byte) in changes {
+                let at = at.index(stream.len());
+                stream[at] = byte;
+            }
+            if let Some(cut) = cut {
+                stream.truncate(cut.index(stream.len()));
+            }
+            if let (Ok(ours), Ok(theirs)) = (inflate(&stream, 999, 9999), judged(&stream)) {
+                prop_assert!(ours == theirs);
+            }
+        }
+    }
+
+    #[test]
+    fn end_of_a_member_is_found_wherever_the_pieces_are_cut() {
+        let empty = gzip(b"");
+        let deflated = {
+            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::none());
+            encoder.write_all(b"stored").unwrap();
+            encoder.finish().unwrap()
+        };
+        let mut stored = empty[..10].to_vec();
+        stored.extend(deflated);
+        let mut crc = Crc::new();
+        crc.update(b"stored");
+        stored.extend(crc.sum().to_le_bytes());
+        stored.extend(6_u32.to_le_bytes());
+        for stream in [
+            [&empty[..], &gzip(b"one"), &empty, &empty, &stored, &gzip(b"two")].concat(),
+            [&stored[..], &empty, &gzip(b"one"), &stored, &empty].concat(),
+        ] {
+            let expected = judged(&stream).unwrap();
+            for piece in 1..=stream.len() {
+                assert_eq!(inflate(&stream, piece, 64).unwrap(), expected, "{piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn streams_that_are_cut_short_are_refused_as_by_zlib() {
+        let stream = [gzip(b"one"), gzip(b"two")].concat();
+        for length in 1..stream.len() {
+            let ours = inflate(&stream[..length], 7, 64).ok();
+            assert_eq!(ours, judged(&stream[..length]).ok(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_member_cannot_refer_to_an_earlier_one() {
+        // One block of fixed codes: a match of 3 bytes, 1 back (RFC 1951 §3.2.6), and the end.
+        let liar = [&gzip(b"")[..10], &[0x03, 0x02, 0x00, 0, 0, 0, 0, 3, 0, 0, 0]].concat();
+        let stream = [gzip(b"one"), liar].concat();
+        assert!(judged(&stream).is_err());
+        assert!(inflate(&stream, 64, 64).is_err());
+    }
+
+    #[test]
+    fn trailer_is_checked() {
+        let whole = gzip(b"some text");
+        for at in whole.len() - 8..whole.len() {
+            let mut stream = whole.clone();
+            stream[at] ^= 1;
+            assert!(inflate(&stream, 64, 64).is_err(), "{at}");
+        }
+    }
+}
