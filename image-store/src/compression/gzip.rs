@@ -61,7 +61,7 @@ impl<R: BufRead> Gzip<R> {
         while at < buffer.len() {
             let member = match &mut self.member {
                 Some(member) => member,
-                None if self.input.fill_buf()?.is_empty() => break,
+                None if fill(&mut self.input)?.is_empty() => break,
                 none => none.insert(Member::begin(&mut self.input)?),
             };
             at += member.inflate(&mut self.input, buffer, at)?;
@@ -109,7 +109,7 @@ impl Member {
         buffer: &mut [u8],
         at: usize,
     ) -> io::Result<usize> {
-        let given = input.fill_buf()?;
+        let given = fill(input)?;
         // Nothing of an earlier member may be referred to.
         let known = at - self.window;
         let out = &mut buffer[known..];
@@ -139,7 +139,7 @@ impl Member {
         let mut found = false;
         for _ in 0..4 {
             let before = self.taken;
-            let Some(&next) = input.fill_buf()?.first() else { break };
+            let Some(&next) = fill(input)?.first() else { break };
             self.note(next);
             if found && self.taken != trailer {
                 self.taken = before;
@@ -149,6 +149,18 @@ impl Member {
             found = self.taken == trailer;
         }
         if found { Ok(()) } else { Err(invalid("corrupt gzip stream: its checksum is wrong")) }
+    }
+}
+
+/// What there is to read. A signal is no reason to lose what has come out before it.
+fn fill(input: &mut impl BufRead) -> io::Result<&[u8]> {
+    loop {
+        match input.fill_buf() {
+            Ok([]) => return Ok(&[]),
+            Ok(_) => return input.fill_buf(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -318,6 +330,25 @@ mod tests {
         let stream = [gzip(b"one"), liar].concat();
         assert!(judged(&stream).is_err());
         assert!(inflate(&stream, 64, 64).is_err());
+    }
+
+    /// Gives a byte at every second call.
+    struct Interrupted<'a>(&'a [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(ErrorKind::Interrupted.into()) } else { self.0.read(&mut buf[..1]) }
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_when_signals_come() {
+        let stream = [gzip(b"one"), gzip(b"two")].concat();
+        let mut gzip = Gzip::new(BufReader::new(Interrupted(&stream, false)));
+        let mut buffer = [0; WINDOW + 10];
+        assert_eq!(gzip.read(&mut buffer).unwrap(), 6);
+        assert_eq!(buffer[WINDOW..WINDOW + 6], *b"onetwo");
     }
 
     #[test]
