@@ -33,6 +33,7 @@ fn archives_of_every_kind_give_one_tree() {
         "debian-docker.tar",
         "debian-docker25.tar",
         "debian-zstd.tar",
+        "debian-chunked.tar",
         "debian-uncompressed.tar",
     ] {
         let out = store.load(file).succeeds();

@@ -242,4 +242,8 @@ impl Compressed for Intake<'_> {
     fn taken(&self) -> u64 {
         self.read
     }
+
+    fn length(&self) -> Option<u64> {
+        Some(self.length)
+    }
 }

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, Read};
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use zstd::zstd_safe::get_frame_content_size;
 
 use self::gzip::{Gzip, WINDOW};
 use crate::Digest;
@@ -17,6 +18,9 @@ use crate::tar::Input;
 /// Bytes decompressed at once; small enough to stay in the cache until they are hashed and
 /// written.
 const BUFFER: usize = 128 << 10;
+
+/// A zstd window that is chosen for content of no more than that, in bytes.
+const LITTLE: u64 = 128 << 10;
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +57,25 @@ impl Compression {
     }
 }
 
-/// Whether a stream asks for more memory than others may have at the same time, by its first
-/// bytes: a zstd frame with a window of more than 8 MiB, or that does not say (RFC 8878 §3.1.1.1).
-pub(crate) fn is_wide(head: &[u8]) -> bool {
-    match head {
-        // One segment: the window is the content, whose size follows in up to 2 bytes if small.
-        [0x28, 0xb5, 0x2f, 0xfd, flags, ..] if flags & 0x20 != 0 => flags >> 6 > 1,
-        // Five bits of exponent above 10, three of mantissa.
-        [0x28, 0xb5, 0x2f, 0xfd, _, window, ..] => {
-            let limit = (ZSTD_WINDOW_LOG - 10) << 3;
-            u32::from(*window) > limit
-        }
-        _ => Compression::detect(head) == Ok(Compression::Zstd),
-    }
+/// Whether a stream may ask for more memory than others may have at the same time: zstd whose first
+/// frame has a window of more than 8 MiB, or is not the only one, as far as its head and the length
+/// of the whole tell. Of many frames the first is often small (zstd:chunked begins with a header of
+/// tar's alone) and says nothing of the others.
+pub(crate) fn is_wide(head: &[u8], length: Option<u64>) -> bool {
+    let [0x28, 0xb5, 0x2f, 0xfd, flags, window, ..] = head else {
+        return Compression::detect(head) == Ok(Compression::Zstd);
+    };
+    let (Ok(content), Some(length)) = (get_frame_content_size(head), length) else { return true };
+    // One segment has a window for all its content. Else five bits of exponent, three of mantissa
+    // (RFC 8878 §3.1.1.1.2), rounded up here.
+    let is_one_segment = flags & 0x20 != 0;
+    let declared = 1_u64 << (10 + window.div_ceil(8));
+    let window = if is_one_segment { content.unwrap_or(u64::MAX) } else { declared };
+    // Who does not say how much it is takes a window of 512 KiB or more, unless it is little.
+    let content = content.or_else(|| (window <= LITTLE).then_some(window));
+    // Blocks that are not compressed, in pieces as small as anyone makes them.
+    let at_most = |content: u64| content.saturating_add(content / 64).saturating_add(64);
+    window > 1 << ZSTD_WINDOW_LOG || content.is_some_and(|content| length > at_most(content))
 }
 
 impl fmt::Display for Compression {
@@ -82,6 +92,11 @@ impl fmt::Display for Compression {
 pub(crate) trait Compressed: BufRead {
     /// Bytes read so far.
     fn taken(&self) -> u64;
+
+    /// Bytes that there are in all, where that is known.
+    fn length(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Counts what is read of any stream.
@@ -161,7 +176,8 @@ impl<R: Compressed> Decoder<R> {
             Compression::None => Inner::Plain(input),
             Compression::Gzip => Inner::Gzip(Box::new(Gzip::new(input))),
             Compression::Zstd => {
-                let wide = is_wide(input.fill_buf()?);
+                let length = input.length();
+                let wide = is_wide(input.fill_buf()?, length);
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(if wide {
                     ZSTD_WIDE_WINDOW_LOG
@@ -302,26 +318,80 @@ mod tests {
         }
     }
 
+    /// A layer: its length is known.
+    struct Layer<'a>(Counted<&'a [u8]>, usize);
+
+    impl Read for Layer<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl BufRead for Layer<'_> {
+        fn fill_buf(&mut self) -> io::Result<&[u8]> {
+            self.0.fill_buf()
+        }
+
+        fn consume(&mut self, amount: usize) {
+            self.0.consume(amount);
+        }
+    }
+
+    impl Compressed for Layer<'_> {
+        fn taken(&self) -> u64 {
+            self.0.taken()
+        }
+
+        fn length(&self) -> Option<u64> {
+            Some(self.1 as u64)
+        }
+    }
+
+    /// Whether a layer is wide, and comes out.
+    fn judge(bytes: &[u8]) -> (bool, bool) {
+        let layer = Layer(Counted::new(bytes), bytes.len());
+        let decoder = Decoder::new(layer, Compression::Zstd, false, &Limits::DEFAULT).unwrap();
+        (is_wide(bytes, Some(bytes.len() as u64)), decoder.finish().is_ok())
+    }
+
+    fn frame(window_log: u32, content: &[u8], has_size: bool) -> Vec<u8> {
+        let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        if has_size {
+            encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
+        }
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
     #[test]
     fn row6_zstd_windows_are_limited() {
-        let compressed = |log: u32| {
-            let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-            encoder.window_log(log).unwrap();
-            encoder.write_all(&[1; 100_000]).unwrap();
-            encoder.finish().unwrap()
-        };
-        for (log, wide, valid) in
-            [(20, false, true), (23, false, true), (25, true, true), (27, true, false)]
+        for (log, expected) in
+            [(20, (false, true)), (23, (false, true)), (25, (true, true)), (27, (true, false))]
         {
-            let bytes = compressed(log);
-            assert_eq!(
-                (is_wide(&bytes), inflate(&bytes, &Limits::DEFAULT).is_ok()),
-                (wide, valid),
-                "{log}"
-            );
+            assert_eq!(judge(&frame(log, &[1; 100_000], false)), expected, "{log}");
         }
-        let hidden = [compressed(20), compressed(25)].concat();
-        assert!(inflate(&hidden, &Limits::DEFAULT).is_err());
+        // One segment: its window is its content.
+        assert_eq!(judge(&frame(25, &vec![1; 8 << 20], true)), (false, true));
+        assert_eq!(judge(&frame(25, &vec![1; 9 << 20], true)), (true, true));
+        let hidden = [frame(20, &[1; 100_000], false), frame(25, &[1; 100_000], false)].concat();
+        assert_eq!(judge(&hidden), (false, false));
+    }
+
+    #[test]
+    fn wide_frames_behind_a_small_one_are_foreseen() {
+        let noise: Vec<u8> =
+            (0..40_000_u32).flat_map(|n| n.wrapping_mul(n ^ 0x9e37_79b9).to_le_bytes()).collect();
+        let wide = frame(25, &noise, false);
+        for first in [&b"a"[..], &[1; 300], &[1; 2048], &[1; 70_000]] {
+            assert_eq!(judge(&frame(20, first, true)), (false, true));
+            assert_eq!(judge(&[frame(20, first, true), wide.clone()].concat()), (true, true));
+        }
+        assert_eq!(judge(&[frame(10, b"untold", false), wide.clone()].concat()), (true, true));
+        assert_eq!(judge(&frame(20, &noise, true)), (false, true));
+        // A skippable frame first, as of pzstd.
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 7];
+        assert_eq!(judge(&[&skippable[..], &wide].concat()), (true, true));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
@@ -148,14 +148,18 @@ impl LayerIngest<'_> {
         let digest =
             layer.digest.or_else(|| (compression == Compression::None).then_some(layer.diff_id));
         let _making = Lock::exclusive(&self.paths.making_lock(&layer.diff_id))?;
-        let _wide =
-            is_wide(&head).then(|| self.wide.lock().unwrap_or_else(PoisonError::into_inner));
+        let _wide = is_wide(&head, Some(content.length())).then(|| self.be_wide());
         let blob = match digest {
             Some(blob) if self.is_known(&layer.diff_id, &blob) => blob,
             _ => self.ingest(layer, content, digest, compression, number)?,
         };
         self.progress.layer(&layer.diff_id, content.length(), content.length());
         Ok(Ingested { blob, compression })
+    }
+
+    /// Waits for its turn to have much memory.
+    fn be_wide(&self) -> MutexGuard<'_, ()> {
+        self.wide.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether both are there, and the blob is known to decompress to that layer.
@@ -184,7 +188,7 @@ impl LayerIngest<'_> {
         if size > 0 {
             check_stated(stated, Compression::detect(head)?)?;
         }
-        let _wide = is_wide(head).then(|| self.wide.lock().unwrap_or_else(PoisonError::into_inner));
+        let _wide = is_wide(head, Some(size)).then(|| self.be_wide());
         self.take_in(layer, intake, Some(blob), stated, &kept, None, number)?;
         Ok(())
     }
