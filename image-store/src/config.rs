@@ -19,10 +19,10 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
     pub env: Vec<String>,
     /// Prefixed to the command.
-    #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
+    #[serde(deserialize_with = "words", serialize_with = "list_or_null")]
     pub entrypoint: Vec<String>,
     /// The command, or the entrypoint's arguments.
-    #[serde(deserialize_with = "null_is_default", serialize_with = "list_or_null")]
+    #[serde(deserialize_with = "words", serialize_with = "list_or_null")]
     pub cmd: Vec<String>,
     /// Working directory; empty for `/`.
     #[serde(deserialize_with = "null_is_default")]
@@ -57,6 +57,22 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Docker takes a string for a list of one word, as it once wrote commands.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "neither a string nor a list of strings")]
+    enum Words {
+        None(()),
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Words::deserialize(deserializer)? {
+        Words::None(()) => Vec::new(),
+        Words::One(word) => vec![word],
+        Words::Many(words) => words,
+    })
+}
+
 fn list_or_null<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     if list.is_empty() { serializer.serialize_none() } else { list.serialize(serializer) }
 }
@@ -80,6 +96,18 @@ mod tests {
         assert_eq!(config.user, "a:b");
         assert_eq!(config.cmd, ["sh"]);
         assert!(config.env.is_empty() && config.exposed_ports.contains_key("80/tcp"));
+    }
+
+    #[test]
+    fn command_may_be_a_string() {
+        let text = r#"{"Cmd":"/bin/sh -c x","Entrypoint":["/init"]}"#;
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (config.cmd, config.entrypoint),
+            (vec!["/bin/sh -c x".into()], vec!["/init".into()])
+        );
+        let error = serde_json::from_str::<ImageConfig>(r#"{"Cmd":1}"#).unwrap_err().to_string();
+        assert!(error.starts_with("neither a string nor a list of strings"), "{error}");
     }
 
     #[test]

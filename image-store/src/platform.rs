@@ -45,6 +45,17 @@ impl Platform {
             && self.full_variant() == wanted.full_variant()
     }
 
+    /// The same as far as an image's own config is to be believed: where it says nothing, it is for
+    /// what guests here are of, and variants are what an index tells apart, as in Docker.
+    pub(crate) fn may_be(&self, wanted: &Self) -> bool {
+        let same = |own: &str, wanted: &str, host: &str| {
+            if own.is_empty() { host == wanted } else { own == wanted }
+        };
+        let host = Self::host();
+        same(&self.os, &wanted.os, &host.os)
+            && same(&self.architecture, &wanted.architecture, &host.architecture)
+    }
+
     /// The variant that is meant where none is written.
     fn full_variant(&self) -> &str {
         match (self.architecture.as_str(), self.variant.as_str()) {
@@ -122,6 +133,21 @@ mod tests {
         ] {
             assert!(!fits(image, wanted), "{image} {wanted}");
         }
+    }
+
+    #[test]
+    fn config_s_platform_is_not_taken_too_exactly() {
+        let host = Platform::host();
+        for (os, architecture, variant) in
+            [("", "", ""), ("linux", "", ""), ("", "amd64", "v1"), ("linux", "amd64", "v3")]
+        {
+            let config = Platform::new(os, architecture, variant);
+            assert!(config.may_be(&host), "{config}");
+        }
+        assert!(Platform::new("linux", "arm", "").may_be(&Platform::new("linux", "arm", "v6")));
+        assert!(!Platform::new("", "", "").may_be(&Platform::new("linux", "arm64", "")));
+        assert!(!Platform::new("windows", "amd64", "").may_be(&host));
+        assert!(!Platform::new("linux", "386", "").may_be(&host));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) fn images(archive: &Archive, list: &Content) -> Result<Vec<Found<'sta
     for saved in saved_images(list)? {
         let config_text = read_member(archive, &saved.config)?;
         let document = ConfigDocument::parse(&config_text).map_err(ImageError::Json)?;
-        if !document.platform().fits(&wanted) {
+        if !document.platform().may_be(&wanted) {
             others.push(document.platform().to_string());
             continue;
         }

@@ -179,7 +179,7 @@ impl<'s, 'a> Layout<'s, 'a> {
         }
         let config_text = self.verified(config)?;
         let document = ConfigDocument::parse(&config_text).map_err(ImageError::Json)?;
-        if !document.platform().fits(&self.wanted) {
+        if !document.platform().may_be(&self.wanted) {
             self.refuse(&document.platform());
             return Ok(false);
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Host,
-    listing::{Listing, shorten, since},
+    listing::{Listing, shorten, since, told},
     print, with_tag,
 };
 use crate::{cli::HistoryArgs, monitor::printable, size::ByteSize};
@@ -65,7 +65,7 @@ fn row((step, size): &(Step, u64), args: &HistoryArgs) -> Value {
     let by = text(&step.created_by).replace('\t', " ");
     json!({
         "Comment": text(&step.comment),
-        "CreatedAt": step.created.map_or_else(|| "N/A".to_owned(), |at| at.to_string()),
+        "CreatedAt": told(step.created).map_or_else(|| "N/A".to_owned(), |at| at.to_string()),
         "CreatedBy": if args.no_trunc { by } else { shorten(&by, COMMAND_SHOWN) },
         "CreatedSince": since(step.created),
         "ID": "",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Host,
     filters::ImageFilter,
-    listing::{Listing, go_time, since},
+    listing::{Listing, go_time, since, told},
     print, with_tag,
 };
 use crate::{
@@ -117,7 +117,7 @@ pub fn fields(
     let id = if no_trunc { image.id.to_string() } else { image.id.short() };
     json!({
         "Containers": "N/A",
-        "CreatedAt": image.created.map_or_else(|| "N/A".to_owned(), go_time),
+        "CreatedAt": told(image.created).map_or_else(|| "N/A".to_owned(), go_time),
         "CreatedSince": since(image.created),
         "Digest": digest,
         "ID": id,

@@ -15,6 +15,9 @@ use crate::template::{Format, Subject, TemplateError, Type};
 /// Stands before a template whose cells are to be lined up under headers.
 const TABLE: &str = "table";
 
+/// Seconds from 1970 to the first of January of the year 1.
+const GO_ZERO: i64 = -62_135_596_800;
+
 /// What a list shows.
 pub struct Listing {
     /// Header and field of each column, where no template says otherwise.
@@ -109,9 +112,14 @@ fn unescape(template: &str) -> String {
     template.replace("\\t", "\t").replace("\\n", "\n")
 }
 
+/// Go's zero time stands for none.
+pub fn told(at: Option<jiff::Timestamp>) -> Option<jiff::Timestamp> {
+    at.filter(|at| at.as_second() > GO_ZERO)
+}
+
 /// How long ago, as in the CREATED column.
 pub fn since(at: Option<jiff::Timestamp>) -> String {
-    at.map_or_else(|| "N/A".to_owned(), |at| format!("{} ago", crate::container::ago(at)))
+    told(at).map_or_else(|| "N/A".to_owned(), |at| format!("{} ago", crate::container::ago(at)))
 }
 
 /// A point in time as Go prints one, in this host's time zone.

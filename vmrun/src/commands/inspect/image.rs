@@ -21,13 +21,13 @@ const CONFIG: &[(&str, Default)] = &[
     ("OpenStdin", Default::No),
     ("StdinOnce", Default::No),
     ("Env", Default::Null),
-    ("Cmd", Default::Null),
+    ("Cmd", Default::Words),
     ("Healthcheck", Default::Absent),
     ("ArgsEscaped", Default::Absent),
     ("Image", Default::Text),
     ("Volumes", Default::Null),
     ("WorkingDir", Default::Text),
-    ("Entrypoint", Default::Null),
+    ("Entrypoint", Default::Words),
     ("OnBuild", Default::Null),
     ("Labels", Default::Null),
     ("StopSignal", Default::Absent),
@@ -40,6 +40,8 @@ enum Default {
     Text,
     No,
     Null,
+    /// Null; a string is a list of one.
+    Words,
     Absent,
 }
 
@@ -48,6 +50,10 @@ pub fn show(details: &ImageDetails, root: &Path) -> Value {
     let said = &details.config;
     let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect::<Vec<_>>();
     let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+    // One that says nothing of it is taken for what runs here.
+    let or = |name: &str, default: &str| {
+        Some(text(name)).filter(|it| !it.is_empty()).unwrap_or_else(|| default.to_owned())
+    };
     let last = said["history"].as_array().and_then(|steps| steps.last());
     let comment = last.and_then(|step| step["comment"].as_str()).unwrap_or_default();
     let mut image = json!({
@@ -62,13 +68,13 @@ pub fn show(details: &ImageDetails, root: &Path) -> Value {
         "DockerVersion": text("docker_version"),
         "Author": text("author"),
         "Config": config(&said["config"]),
-        "Architecture": text("architecture"),
+        "Architecture": or("architecture", "amd64"),
     });
     if said["variant"].is_string() {
         image["Variant"] = said["variant"].clone();
     }
     let layers: Vec<_> = details.layers.iter().map(|layer| layer.diff_id).collect();
-    image["Os"] = text("os").into();
+    image["Os"] = or("os", "linux").into();
     image["Size"] = summary.size.into();
     image["VirtualSize"] = summary.size.into();
     image["GraphDriver"] = json!({ "Data": { "RootDisk": root }, "Name": disk::DRIVER });
@@ -83,10 +89,11 @@ pub fn config(said: &Value) -> Value {
     let mut config = Map::new();
     for (name, default) in CONFIG {
         let value = match (said.get(name), default) {
+            (None | Some(Value::Null), Default::Text) => "".into(),
+            (None | Some(Value::Null), Default::No) => false.into(),
+            (Some(word @ Value::String(_)), Default::Words) => json!([word]),
             (Some(value), _) => value.clone(),
-            (None, Default::Text) => "".into(),
-            (None, Default::No) => false.into(),
-            (None, Default::Null) => Value::Null,
+            (None, Default::Null | Default::Words) => Value::Null,
             (None, Default::Absent) => continue,
         };
         config.insert((*name).to_owned(), value);
@@ -105,8 +112,11 @@ mod tests {
 
     #[test]
     fn config_has_docker_s_fields_and_keeps_others() {
-        let config = config(&json!({ "Own": 1, "Cmd": ["sh"], "StopSignal": "INT" }));
-        assert_eq!(config["Cmd"], json!(["sh"]));
+        let config = config(
+            &json!({ "Own": 1, "Cmd": ["sh"], "Entrypoint": "e", "User": null, "StopSignal": "INT" }),
+        );
+        assert_eq!((&config["Cmd"], &config["Entrypoint"]), (&json!(["sh"]), &json!(["e"])));
+        assert_eq!(config["User"], "");
         assert_eq!((&config["Env"], &config["WorkingDir"]), (&Value::Null, &json!("")));
         assert!(config.get("Healthcheck").is_none());
         assert_eq!(config.as_object().unwrap().keys().next_back().unwrap(), "Own");
