@@ -28,6 +28,8 @@ fn fields_functions_and_control_read_as_in_go() {
             "{{.Config.Cmd}} {{.Volumes}} {{.Config.Env}} {{.Config.Labels}}",
             "[] map[] [A=1 B=2] map[a:b x.y:z]",
         ),
+        ("[{{.Config.StopSignal}}{{.Variant}}] {{json .Config.StopSignal}}", "[] \"\""),
+        ("{{.Config.ArgsEscaped}} {{if .Variant}}variant{{end}}", "false "),
         ("{{.State}} {{.State.Health}} {{.Config.StopTimeout}}", "{true 0} <nil> <nil>"),
         ("{{.State.Running}}{{if .State.Running}}up{{else}}down{{end}}", "trueup"),
         ("{{if .State.ExitCode}}failed{{else if .Id}}id{{else}}no{{end}}", "id"),

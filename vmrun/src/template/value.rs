@@ -24,26 +24,28 @@ const MAPS: &[&str] = &[
 /// Of those, maps of something else than texts.
 const MAPS_OF_OTHERS: &[&str] = &["ExposedPorts", "Networks", "PortBindings", "Ports", "Volumes"];
 
-/// Fields that are nowhere in the JSON when they are empty, and are there for a template.
+/// Fields that are nowhere in the JSON when they are empty, and are there for a template: lists,
+/// maps and pointers,
 const OMITTED: &[&str] = &[
     "Annotations",
-    "ArgsEscaped",
     "ExposedPorts",
     "Health",
     "Healthcheck",
     "Init",
-    "NetworkDisabled",
-    "Runtime",
     "Shell",
     "SizeRootFs",
     "SizeRw",
-    "StopSignal",
     "StopTimeout",
     "StorageOpt",
     "Sysctls",
     "Tmpfs",
-    "Variant",
 ];
+
+/// texts,
+const OMITTED_TEXTS: &[&str] = &["MacAddress", "Runtime", "StopSignal", "Variant"];
+
+/// and switches.
+const OMITTED_SWITCHES: &[&str] = &["ArgsEscaped", "NetworkDisabled"];
 
 /// Fields that are pointers: empty, they are nil, and not an empty list.
 const POINTERS: &[&str] = &[
@@ -124,9 +126,12 @@ impl<'a> Value<'a> {
         match found {
             _ if in_map => found,
             Some(value) => Some(Self { kind: kind(&value.json, name, map), ..value }),
-            None if OMITTED.contains(&name) && self.json.is_object() => {
+            None if !self.json.is_object() => None,
+            None if OMITTED.contains(&name) => {
                 Some(Self { kind: kind(&Json::Null, name, map), ..Self::owned(Json::Null) })
             }
+            None if OMITTED_TEXTS.contains(&name) => Some(Self::owned("")),
+            None if OMITTED_SWITCHES.contains(&name) => Some(Self::owned(false)),
             None => None,
         }
     }
