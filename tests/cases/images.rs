@@ -33,7 +33,6 @@ fn archives_of_every_kind_give_one_tree() {
         "debian-docker.tar",
         "debian-docker25.tar",
         "debian-zstd.tar",
-        "debian-chunked.tar",
         "debian-uncompressed.tar",
     ] {
         let out = store.load(file).succeeds();
@@ -106,6 +105,19 @@ fn hundred_and_twenty_eight_layers_are_one_root() {
         test ! -e /many/4 && test -e /many/5 && ls /many | grep -c '^[0-9]'";
     let out = vmrun(["run", "--rm", image("many-layers"), "sh", "-c", script]).run().succeeds();
     assert_eq!(out, "128\n100\n29\n85\n");
+}
+
+/// busybox is in frames whose windows are wider than the first one's.
+#[test]
+fn layer_with_a_frame_for_each_file_is_run() {
+    let store = Store::new();
+    store.load("busybox.tar").succeeds();
+    store.load("chunked.tar").succeeds();
+    let files = "cd /; find . -xdev -type f -path './[bu]*' | sort | xargs sha256sum";
+    let [gzip, chunked] = ["busybox", "chunked"]
+        .map(|image| store.vmrun(["run", "--rm", image, "sh", "-c", files]).run().succeeds());
+    assert!(gzip.contains("  ./bin/busybox\n"), "{gzip}");
+    assert_eq!(chunked, gzip);
 }
 
 /// The image's command is dpkg, which knows the digest of each file; documentation is not installed.
