@@ -23,6 +23,9 @@ pub enum RegistryError {
     /// No response.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// What should be one is none.
+    #[error("{0:?} is not a URL")]
+    Url(String),
     /// The user's credentials cannot be had.
     #[error(transparent)]
     Credentials(#[from] CredentialError),

@@ -13,6 +13,7 @@
 //! repository   what may be asked           auth         challenges answered, tokens
 //!   blob         a stream that resumes     challenge    WWW-Authenticate
 //!   upload       a blob, sent
+//! download     a file by its URL
 //! endpoint     a request with login and retries
 //!   retry, pace  what is tried again, what is a stall
 //!   http         one request: redirects, time limits, TLS
@@ -34,6 +35,7 @@ mod blob;
 mod challenge;
 mod config;
 mod credentials;
+mod download;
 mod endpoint;
 mod error;
 #[doc(hidden)]
@@ -50,6 +52,7 @@ mod upload;
 pub use blob::Blob;
 pub use config::{Config, ConfigError};
 pub use credentials::{Credential, CredentialError, Credentials, Kept};
+pub use download::Download;
 pub use error::RegistryError;
 pub use http::{Cause, HttpError};
 pub use repository::{Manifest, Repository};

@@ -3,9 +3,12 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use serde_json::Value;
@@ -263,6 +266,54 @@ fn root_file_systems_are_imported_with_changes() {
         .vmrun(["import", "-c", "RUN true", text(&tar)])
         .run()
         .fails(1, &["run is not a valid change command"]);
+}
+
+/// Answers each request on loopback with this; gives where.
+fn served(status: &'static str, announced: usize, body: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let lines = stream.by_ref().lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {announced}\r\n\r\n");
+            let _ = stream.get_mut().write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    format!("http://{address}/root.tar.gz")
+}
+
+#[test]
+fn root_file_system_is_imported_from_a_url() {
+    let (store, folder) = busybox();
+    let tree = folder.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("noise"), vec![7; 300_000]).unwrap();
+    let tar = folder.path().join("root.tar.gz");
+    tool("tar", &["-czf", text(&tar), "-C", text(&tree), "."]);
+    let bytes = fs::read(&tar).unwrap();
+    let length = bytes.len();
+
+    let url = served("200 OK", length, bytes.clone());
+    let out = ok(&store, &["import", &url, "web:1"]);
+    let id = inspect(&store, "web:1")["Id"].as_str().unwrap().to_owned();
+    assert_eq!(out, format!("Downloading from {url}\n{id}\n"));
+    assert_eq!(inspect(&store, "web:1")["Comment"], format!("Imported from {url}"));
+    let from_file = ok(&store, &["import", text(&tar), "file:1"]);
+    assert!(from_file.starts_with("sha256:"), "{from_file}");
+    let layers = |name| inspect(&store, name)["RootFS"]["Layers"].clone();
+    assert_eq!(layers("web:1"), layers("file:1"));
+
+    let images = ok(&store, &["images", "-q"]);
+    let gone = served("404 Not Found", 0, Vec::new());
+    let run = |url: &str| store.vmrun(["import", url]).run();
+    run(&gone)
+        .fails(1, &[&format!("cannot download {gone}: 127.0.0.1:"), " answered 404: not found"]);
+    let cut = served("200 OK", length, bytes[..length / 2].to_vec());
+    run(&cut).fails(1, &[&format!("cannot import {cut}: ")]);
+    run("http://localhost:1/x").fails(1, &["cannot reach localhost:1: "]);
+    assert_eq!(ok(&store, &["images", "-q"]), images);
 }
 
 fn bytes(text: &str) -> f64 {

@@ -52,6 +52,28 @@ fn content() -> Vec<u8> {
 }
 
 #[test]
+fn files_are_downloaded_from_where_their_server_says() {
+    let server = Server::new(|seen, _| match seen.path.as_str() {
+        "/a?b=c" => Answer::new(302, "").header("location", "/there"),
+        "/there" => Answer::ok("a file"),
+        "/busy" => Answer::new(503, ""),
+        _ => Answer::new(403, ""),
+    });
+    let read = |path: &str| {
+        let mut download = registries().download(&format!("http://{}{path}", server.host))?;
+        let mut text = String::new();
+        download.read_to_string(&mut text).unwrap();
+        Ok::<_, RegistryError>((download.length, text))
+    };
+    assert_eq!(read("/a?b=c").unwrap(), (Some(6), "a file".to_owned()));
+    assert!(matches!(read("/secret").unwrap_err(), RegistryError::Denied { .. }));
+    assert!(matches!(read("/busy").unwrap_err(), RegistryError::Status { status: 503, .. }));
+    assert!(server.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    assert_eq!(server.seen().iter().filter(|seen| seen.path == "/busy").count(), 3);
+    assert!(matches!(registries().download("http://a b/"), Err(RegistryError::Url(_))));
+}
+
+#[test]
 fn manifests_come_by_tag_and_digest_with_their_type() {
     let text = br#"{"schemaVersion":2}"#;
     let digest = Digest::of(text);

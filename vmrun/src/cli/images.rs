@@ -134,8 +134,8 @@ pub struct ImportArgs {
     /// Platform of the image: a guest is linux/amd64
     #[arg(long)]
     pub platform: Option<Platform>,
-    /// Archive of a root file system; '-' for standard input
-    #[arg(value_name = "FILE|-")]
+    /// Archive of a root file system, here or at an http or https URL; '-' for standard input
+    #[arg(value_name = "FILE|URL|-")]
     pub file: PathBuf,
     /// Name for the image
     #[arg(value_name = "REPOSITORY[:TAG]")]

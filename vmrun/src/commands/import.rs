@@ -1,9 +1,9 @@
-//! `vmrun import`: an image of one layer, from the root file system in a tar archive.
+//! `vmrun import`: an image of one layer, from the root file system in a tar archive, here or on the
+//! web.
 
 use std::{
     fs::File,
     io::{self, IsTerminal, Read},
-    path::Path,
 };
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use image_store::{Digest, ImageConfig, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Host, changes, check_platform, load::named, print};
+use super::{Host, changes, check_platform, load::named, print, progress};
 use crate::{cli::ImportArgs, error::failure, events::Event};
 
 pub fn import(args: &ImportArgs) -> Result<()> {
@@ -33,25 +33,39 @@ pub fn import(args: &ImportArgs) -> Result<()> {
         config["Healthcheck"] = serde_json::to_value(health)?;
     }
     let host = Host::open()?;
-    let describe = |layer: &Digest| document(&config, args.message.as_deref(), layer);
-    let (mut archive, shown): (Box<dyn Read>, String) = if args.file == Path::new("-") {
+    let given = args.file.to_string_lossy();
+    let is_url = ["http://", "https://"].iter().any(|scheme| given.starts_with(scheme));
+    let from = if is_url { &given } else { "-" };
+    let comment = args.message.clone().unwrap_or_else(|| format!("Imported from {from}"));
+    let describe = |layer: &Digest| document(&config, &comment, layer);
+    let (mut archive, shown): (Box<dyn Read>, &str) = if is_url {
+        (Box::new(download(&host, &given)?), &given)
+    } else if given == "-" {
         if io::stdin().is_terminal() {
             return Err(failure(1, "import reads an archive from stdin, which is a terminal"));
         }
-        (Box::new(io::stdin().lock()), "standard input".to_owned())
+        (Box::new(io::stdin().lock()), "standard input")
     } else {
-        let shown = args.file.display().to_string();
-        let file = File::open(&args.file).with_context(|| format!("cannot read {shown}"))?;
-        (Box::new(file), shown)
+        let file = File::open(&args.file).with_context(|| format!("cannot read {given}"))?;
+        (Box::new(file), &given)
     };
     let id = host.images.import(&mut archive, &describe, name);
+    drop(archive);
     let id = id.map_err(|error| named(error, "import", &shown))?;
     host.tell(Event::of_image(&id.to_string(), &id.to_string(), "import"));
     print(&format!("{id}\n"))
 }
 
+/// What is at a URL, with a bar that shows how much of it has come.
+fn download(host: &Host, url: &str) -> Result<impl Read + use<>> {
+    print(&format!("Downloading from {url}\n"))?;
+    let content = host.registries()?.download(url);
+    let content = content.with_context(|| format!("cannot download {url}"))?;
+    Ok(progress::bar(content.length).wrap_read(content))
+}
+
 /// The image's config blob.
-fn document(config: &Value, message: Option<&str>, layer: &Digest) -> Value {
+fn document(config: &Value, comment: &str, layer: &Digest) -> Value {
     let now = Timestamp::now();
     json!({
         "architecture": "amd64",
@@ -59,6 +73,6 @@ fn document(config: &Value, message: Option<&str>, layer: &Digest) -> Value {
         "created": now,
         "config": config,
         "rootfs": { "type": "layers", "diff_ids": [layer] },
-        "history": [{ "created": now, "comment": message.unwrap_or("Imported from -") }],
+        "history": [{ "created": now, "comment": comment }],
     })
 }

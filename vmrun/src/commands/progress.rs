@@ -6,7 +6,7 @@ use std::{
 };
 
 use image_store::{Digest, Progress};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
 
 /// The first digits of a digest, which stand for it.
 pub fn short(digest: &Digest) -> String {
@@ -30,11 +30,7 @@ impl Bars {
     pub fn set(&self, layer: &Digest, done: u64, total: u64, word: &'static str) {
         let Ok(mut layers) = self.layers.lock() else { return };
         let bar = layers.entry(*layer).or_insert_with(|| {
-            let template = "{prefix} [{bar:40}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {msg}";
-            let style = ProgressStyle::with_template(template)
-                .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .progress_chars("=> ");
-            let bar = self.all.add(ProgressBar::new(total).with_style(style));
+            let bar = self.all.add(ProgressBar::new(total).with_style(style()));
             bar.set_prefix(short(layer));
             bar
         });
@@ -44,6 +40,18 @@ impl Bars {
             bar.finish_with_message(word);
         }
     }
+}
+
+fn style() -> ProgressStyle {
+    let template = "{prefix} [{bar:40}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {msg}";
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+/// A bar for one stream, whose length may not be known; on a terminal only, until it is dropped.
+pub fn bar(length: Option<u64>) -> ProgressBar {
+    let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.with_style(style()).with_finish(ProgressFinish::AndClear)
 }
 
 impl Progress for Bars {
