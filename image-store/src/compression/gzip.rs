@@ -14,7 +14,7 @@ pub(super) const WINDOW: usize = 32 << 10;
 const ZLIB_HEADER: [u8; 2] = [0x78, 0x01];
 
 /// CRC and size behind each member.
-const TRAILER: u32 = u64::BITS / 8;
+const TRAILER: usize = size_of::<u64>();
 
 /// Flags of a member's header (§2.3.1).
 mod flag {
@@ -79,7 +79,7 @@ impl Member {
     /// stream has a digest.
     fn begin(input: &mut impl BufRead) -> io::Result<Self> {
         let [0x1f, 0x8b, 8, flags, ..] = fixed::<10>(input)? else {
-            return Err(invalid("data after the compressed end"));
+            return Err(invalid("corrupt gzip stream: neither its end nor a header"));
         };
         if flags & flag::RESERVED != 0 {
             return Err(invalid("a gzip header with unknown flags"));
@@ -118,7 +118,7 @@ impl Member {
         if (taken, made) == (0, 0) && !self.inflate.is_done() {
             return Err(corrupt(DecompressionError::InsufficientInput));
         }
-        for byte in &given[taken.saturating_sub(TRAILER as usize)..taken] {
+        for byte in &given[taken.saturating_sub(TRAILER)..taken] {
             self.note(*byte);
         }
         input.consume(taken);
