@@ -12,6 +12,7 @@ mod terminal;
 pub use detach::{DetachKeys, KeysError};
 pub use exec::exec_attached;
 pub use session::Session;
+pub use signals::ForwardedSignals;
 
 use std::{
     io::{self, IsTerminal},
@@ -34,7 +35,7 @@ use crate::{
     paths::Paths,
 };
 use detach::{Typed, Watch};
-use signals::{Forwarded, ForwardedSignals};
+use signals::Forwarded;
 use terminal::RawTerminal;
 
 /// Which streams of the user's to join to the container's.
@@ -57,9 +58,13 @@ pub enum Left {
     Detached,
 }
 
-/// Starts the container in the background and comes back when its command runs.
-pub fn start_detached(container: &Container) -> Result<()> {
+/// Starts the container in the background and comes back when its command runs. Signals that were
+/// taken have their usual effect again once the container has a monitor.
+pub fn start_detached(container: &Container, signals: Option<ForwardedSignals>) -> Result<()> {
     let monitor = start_monitor(container)?;
+    if let Some(signals) = signals {
+        signals.give_back()?;
+    }
     let attach = Request::Attach { stdin: false, stdout: false, stderr: false, size: None };
     monitor.send(&attach, &[]).context("the container's monitor is gone")?;
     loop {
@@ -72,9 +77,13 @@ pub fn start_detached(container: &Container) -> Result<()> {
     }
 }
 
-/// Starts the container and stays with it.
-pub fn start_attached(container: &Container, attachment: &Attachment) -> Result<Left> {
-    let signals = ForwardedSignals::take()?;
+/// Starts the container and stays with it; signals that were taken before are its own.
+pub fn start_attached(
+    container: &Container,
+    attachment: &Attachment,
+    signals: Option<ForwardedSignals>,
+) -> Result<Left> {
+    let signals = signals.map_or_else(ForwardedSignals::take, Ok)?;
     stay(start_monitor(container)?, attachment, signals)
 }
 

@@ -47,6 +47,21 @@ impl ForwardedSignals {
         Ok(Self(Signals::new(forwarded()).context("cannot take signals")?))
     }
 
+    /// Signals have their usual effect again, also those that came meanwhile.
+    pub fn give_back(self) -> Result<()> {
+        let Self(mut signals) = self;
+        let body = move || {
+            for number in signals.forever() {
+                let _ = signal_hook::low_level::emulate_default_handler(number);
+            }
+        };
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(body)
+            .context("cannot start a thread")?;
+        Ok(())
+    }
+
     /// Sends what `request` makes of each signal, if anything.
     pub fn forward(
         self,

@@ -41,7 +41,7 @@ pub fn start(args: &StartArgs) -> Result<u8> {
     let left = match host.containers.status(&container)? {
         Status::Paused { .. } => return Err(paused()),
         Status::Running { .. } => client::attach_running(&host.paths, &container, &attachment)?,
-        _ => client::start_attached(&container, &attachment)?,
+        _ => client::start_attached(&container, &attachment, None)?,
     };
     status_of(left)
 }
@@ -51,7 +51,7 @@ pub fn start_one(host: &Host, container: &Container) -> Result<()> {
     match host.containers.status(container)? {
         Status::Paused { .. } => Err(paused()),
         status if status.is_running() => Ok(()),
-        _ => match client::start_detached(container) {
+        _ => match client::start_detached(container, None) {
             // Somebody else was quicker.
             Err(_) if host.containers.status(container)?.is_running() => Ok(()),
             started => started,

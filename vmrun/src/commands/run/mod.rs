@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use super::{Host, check_platform, doctor, print, pull, reference, refuse};
 use crate::{
     cli::{ContainerArgs, CreateArgs, PullPolicy, RunArgs},
-    client::{self, Attachment, Left},
+    client::{self, Attachment, ForwardedSignals, Left},
     container::{Attached, Container, ContainerId, ImageUse, Record, Resources, RestartPolicy},
     error::{RUN_FAILED, failure},
     events::{self, Event},
@@ -56,13 +56,18 @@ pub fn run(args: RunArgs) -> Result<u8> {
         owns_output: true,
     };
     let detach = args.detach;
-    let container = create_container(&host, args.container, !detach)?;
+    // From when it is there until its monitor is, a container has nobody else who would remove it.
+    let mut signals = None;
+    let container = create_container(&host, args.container, !detach, || {
+        signals = Some(ForwardedSignals::take()?);
+        Ok(())
+    })?;
     let started = if detach {
-        client::start_detached(&container)
+        client::start_detached(&container, signals)
             .and_then(|()| print(&format!("{}\n", container.record.id)))
             .map(|()| Left::Detached)
     } else {
-        client::start_attached(&container, &attachment)
+        client::start_attached(&container, &attachment, signals)
     };
     if started.is_err() && container.record.remove_on_exit {
         // The monitor has done it, unless it did not come to be.
@@ -76,13 +81,18 @@ pub fn run(args: RunArgs) -> Result<u8> {
 
 pub fn create(args: CreateArgs) -> Result<()> {
     let host = Host::open()?;
-    let container = create_container(&host, args.container, true)?;
+    let container = create_container(&host, args.container, true, || Ok(()))?;
     print(&format!("{}\n", container.record.id))
 }
 
 /// Makes a container; `attached`: whoever starts it stays with it, and so its stdin ends with
-/// theirs.
-fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<Container> {
+/// theirs. `ready` is called once its image is here, before there is anything of it.
+fn create_container(
+    host: &Host,
+    args: ContainerArgs,
+    attached: bool,
+    ready: impl FnOnce() -> Result<()>,
+) -> Result<Container> {
     refuse(args.without.refused())?;
     refuse(args.trust.refused())?;
     check_platform(args.platform.as_ref())?;
@@ -104,6 +114,7 @@ fn create_container(host: &Host, args: ContainerArgs, attached: bool) -> Result<
     let labels = settings::labels(&args, &image.config.labels)?;
     let config = ImageConfig { labels: labels.clone(), ..compose::config(&args, image.config)? };
     let health = settings::health(&args, &host.images.image_config(&image.id)?)?;
+    ready()?;
     let container = host.containers.create(name, |name| Record {
         id,
         name,
