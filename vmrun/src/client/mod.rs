@@ -59,14 +59,14 @@ pub enum Left {
 }
 
 /// Starts the container in the background and comes back when its command runs. Signals that were
-/// taken have their usual effect again once the container has a monitor.
+/// taken have their usual effect again once the container has a monitor that knows what to do.
 pub fn start_detached(container: &Container, signals: Option<ForwardedSignals>) -> Result<()> {
     let monitor = start_monitor(container)?;
+    let attach = Request::Attach { stdin: false, stdout: false, stderr: false, size: None };
+    monitor.send(&attach, &[]).context("the container's monitor is gone")?;
     if let Some(signals) = signals {
         signals.give_back()?;
     }
-    let attach = Request::Attach { stdin: false, stdout: false, stderr: false, size: None };
-    monitor.send(&attach, &[]).context("the container's monitor is gone")?;
     loop {
         match next(&monitor)? {
             Event::Started | Event::Exited { .. } => return Ok(()),
